@@ -1,0 +1,31 @@
+"""Kinsight: train image-embedding models, measure how well they retrieve, use them.
+
+The names below load their heavy modules on first use, so `import kinsight` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from kinsight.evaluation import evaluate
+    from kinsight.models import load
+    from kinsight.training import train
+
+_LAZY = {
+    "train": "kinsight.training",
+    "evaluate": "kinsight.evaluation",
+    "load": "kinsight.models",
+}
+_PACKAGES = ("losses", "metrics", "neighbors", "models", "data", "storage", "parallel", "specs")
+
+__all__ = ["evaluate", "load", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    if name in _PACKAGES:
+        return import_module(f"kinsight.{name}")
+    raise AttributeError(f"module 'kinsight' has no attribute {name!r}")
