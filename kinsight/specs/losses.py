@@ -58,7 +58,7 @@ class ArcFace(_Loss):
     """Angle to the own class widened by a margin, then scaled."""
 
     kind: Literal["arcface"] = "arcface"
-    margin_deg: float = Field(28.6, ge=0, lt=180, description="added to the own class's angle, in degrees, not radians")
+    margin_deg: float = Field(28.6, ge=0, le=90, description="added to the own class's angle, in degrees, not radians")
     scale: Scale = Field(64.0, description="factor of the cosines")
 
 

@@ -1,0 +1,90 @@
+"""The `evaluate` and `embed` jobs."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from kinsight.specs.base import Spec
+from kinsight.specs.data import ImageSpec, Source
+from kinsight.specs.model import AvgPool, Pooling
+from kinsight.specs.train import Device, Precision
+
+
+class BackboneSpec(Spec):
+    """A backbone as it is: no neck, no training of ours."""
+
+    backbone: str = Field(description="any name `model.backbone` of a training takes")
+    pretrained: str | None = Field("default", description="`default` (published weights), null (random), or an address")
+    pooling: Pooling = Field(AvgPool(), description="from feature map to one vector")
+
+
+class _FromImages(Spec):
+    bundle: str | None = Field(None, description="address of a model bundle (or of a run that holds one)")
+    model: BackboneSpec | None = Field(None, description="an untrained or pre-trained backbone instead of a bundle")
+    image: ImageSpec | None = Field(None, description="how images become tensors; only with `model`, a bundle knows")
+    batch_size: int = Field(256, ge=1, description="images per forward pass")
+    workers: int = Field(4, ge=0, le=256, description="processes that read and decode images")
+    max_broken: float = Field(0.01, ge=0, le=1, description="share of unreadable images that stops the run")
+    precision: Precision = Field("auto", description="auto: bf16 where the device is faster with it")
+    device: Device = Field("auto", description="auto: CUDA, else MPS, else CPU")
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of random weights, pairs and resampling")
+
+    @model_validator(mode="after")
+    def _image_needs_model(self) -> "_FromImages":
+        if self.image is not None and self.model is None:
+            raise ValueError("image has no effect without model: a bundle knows how its images are prepared")
+        return self
+
+
+class EvaluateSpec(_FromImages):
+    """Measure retrieval and verification: of a bundle, of a backbone, or of stored embeddings."""
+
+    job: Literal["evaluate"] = "evaluate"
+    output: str = Field(description="address of the folder for metrics.json, the per-class table and the pictures")
+    embeddings: str | None = Field(None, description="address of stored embeddings instead of a model and images")
+    data: Source | None = Field(None, description="labelled images; queries when `gallery` is set, else both")
+    gallery: Source | None = Field(None, description="labelled images to search in; without: leave-one-out over `data`")
+    gallery_embeddings: str | None = Field(None, description="stored embeddings to search in, with `embeddings`")
+    metric: Literal["cosine", "l2", "ip"] = Field("cosine", description="similarity between embeddings")
+    ks: list[int] = Field([1, 2, 4, 8, 10, 100], min_length=1, description="the k of Recall@k and CMC")
+    fprs: list[float] = Field([1e-1, 1e-2, 1e-3, 1e-4], description="false-positive rates to report TPR at")
+    max_pairs: int = Field(2_000_000, ge=1000, description="pairs of each sort drawn for verification")
+    bootstrap: int = Field(1000, ge=0, description="resamples for confidence intervals over classes; 0: none")
+    confidence: float = Field(0.95, gt=0, lt=1, description="coverage of the intervals")
+    save_embeddings: bool = Field(False, description="also store the embeddings under `output`")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "EvaluateSpec":
+        given = [name for name in ("bundle", "model", "embeddings") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give one of bundle, model, embeddings; got {', '.join(given) or 'none'}")
+        if self.embeddings is None:
+            if self.data is None:
+                raise ValueError("data.path is needed: the labelled images to evaluate on")
+            if self.gallery_embeddings is not None:
+                raise ValueError("gallery_embeddings goes with embeddings; set gallery instead")
+        elif self.data is not None or self.gallery is not None:
+            raise ValueError("data and gallery have no effect with embeddings, which carry their labels")
+        elif self.save_embeddings:
+            raise ValueError("save_embeddings has no effect with embeddings, which are stored already")
+        if any(k < 1 for k in self.ks):
+            raise ValueError(f"ks={self.ks}: every k must be at least 1")
+        if any(not 0 < rate < 1 for rate in self.fprs):
+            raise ValueError(f"fprs={self.fprs}: every rate must be between 0 and 1")
+        return self
+
+
+class EmbedSpec(_FromImages):
+    """Turn images into vectors."""
+
+    job: Literal["embed"] = "embed"
+    output: str = Field(description="address of the folder for the embeddings")
+    data: Source = Field(description="images; labels, where the source has them, are kept")
+    format: Literal["parquet", "npy"] = Field("parquet", description="parquet (ids, labels, addresses, vectors) or npy")
+    normalize: bool = Field(True, description="scale vectors to unit length")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "EmbedSpec":
+        if (self.bundle is None) == (self.model is None):
+            raise ValueError("give one of bundle and model")
+        return self

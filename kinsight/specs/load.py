@@ -1,0 +1,36 @@
+"""Specs by job name, and specs as YAML."""
+
+from importlib import import_module
+from typing import Any
+
+import yaml
+
+from kinsight.specs.base import Spec
+from kinsight.specs.flags import check
+from kinsight.specs.table import JOBS
+
+
+def by_import(text: str) -> Any:
+    """The object an import string names: `package.module:name`."""
+    module, _, name = text.partition(":")
+    return getattr(import_module(module), name)
+
+
+def spec_class(job: str) -> type[Spec]:
+    """The spec of a job by its name on the command line."""
+    return by_import(JOBS[job].spec)
+
+
+def as_tree(spec: Spec) -> dict[str, Any]:
+    """A spec as plain data, every setting written out, as stored with every artefact."""
+    return spec.model_dump(mode="json")
+
+
+def as_yaml(spec: Spec) -> str:
+    """A spec as the YAML file that gives it back."""
+    return yaml.safe_dump(as_tree(spec), sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
+
+
+def of(model: type[Spec], given: Any) -> Any:
+    """A spec from what a Python caller gives: the spec itself, or a mapping. Raises SpecError."""
+    return given if isinstance(given, model) else check(model, dict(given))

@@ -1,0 +1,80 @@
+"""The network: backbone, pooling, neck, and where its first weights come from."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from kinsight.specs.base import Spec, default_tag
+
+
+class AvgPool(Spec):
+    """Mean over positions (patch tokens of a transformer, without its class token)."""
+
+    kind: Literal["avg"] = "avg"
+
+
+class MaxPool(Spec):
+    """Maximum over positions."""
+
+    kind: Literal["max"] = "max"
+
+
+class GemPool(Spec):
+    """Generalised mean over positions, with a learned exponent."""
+
+    kind: Literal["gem"] = "gem"
+    p: float = Field(3.0, ge=1, le=100, description="exponent to start from; 1 is the mean, large ones the maximum")
+
+
+class TokenPool(Spec):
+    """The class token of a vision transformer that has one."""
+
+    kind: Literal["token"] = "token"
+
+
+Pooling = Annotated[AvgPool | MaxPool | GemPool | TokenPool, Field(discriminator="kind"), default_tag("kind", "avg")]
+
+
+class LinearNeck(Spec):
+    """One linear layer from the pooled features to the embedding."""
+
+    kind: Literal["linear"] = "linear"
+
+
+class BNNeck(Spec):
+    """Batch normalisation, linear layer, dropout."""
+
+    kind: Literal["bnneck"] = "bnneck"
+    dropout: float = Field(0.3, ge=0, lt=1, description="share of embedding entries dropped while training")
+
+
+class CgdNeck(Spec):
+    """Combined global descriptors: one linear branch per pooling, each normalised, concatenated.
+
+    Its poolings are its own, so `model.pooling` does not apply.
+    """
+
+    kind: Literal["cgd"] = "cgd"
+    branches: list[Literal["avg", "gem", "max"]] = Field(
+        ["avg", "gem"], min_length=1, max_length=3, description="poolings, in order of concatenation"
+    )
+
+
+Neck = Annotated[LinearNeck | BNNeck | CgdNeck, Field(discriminator="kind"), default_tag("kind", "linear")]
+
+
+class ModelSpec(Spec):
+    """From image to embedding."""
+
+    backbone: str = Field(
+        "resnet50", description="resnet50, swint_tiny, vit_base, xcit_small, ResNet50, ..., conv4, or any timm name"
+    )
+    pretrained: str | None = Field(
+        "default", description="`default` (published weights), null (random), or the address of a weights file"
+    )
+    backbone_dim: int | None = Field(None, ge=1, description="features the backbone gives; checked when set")
+    embedding_dim: int = Field(1536, ge=2, le=65536, description="length of the embedding vector")
+    pooling: Pooling = Field(AvgPool(), description="from feature map to one vector")
+    neck: Neck = Field(LinearNeck(), description="from pooled features to the embedding")
+    init_from: str | None = Field(None, description="bundle to start from, neck included")
+    compile: bool = Field(False, description="compile the network with torch.compile (needs a C++ compiler on a CPU)")

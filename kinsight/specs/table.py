@@ -1,0 +1,33 @@
+"""Job name -> what it is, its spec, its function. Strings only: reading this table imports nothing heavy."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Job:
+    """One verb of the command line.
+
+    summary: its line in `kinsight --help`.
+    spec: import string of its spec.
+    run: import string of `run(spec, ...)`.
+    """
+
+    summary: str
+    spec: str
+    run: str
+
+
+JOBS: dict[str, Job] = {
+    "demo": Job("train on embedded symbols, retrieve unseen ones", "kinsight.specs.demo:DemoSpec", "kinsight.demo:run"),
+    "train": Job("train an embedding model", "kinsight.specs.train:TrainSpec", "kinsight.training:train"),
+    "evaluate": Job(
+        "measure retrieval and verification", "kinsight.specs.evaluate:EvaluateSpec", "kinsight.evaluation:evaluate"
+    ),
+    "embed": Job("turn images into vectors", "kinsight.specs.evaluate:EmbedSpec", "kinsight.evaluation:embed"),
+    "doctor": Job("look at this machine", "kinsight.specs.demo:DoctorSpec", "kinsight.doctor:run"),
+    "bench evaluate": Job(
+        "time retrieval metrics", "kinsight.specs.bench:BenchEvaluate", "kinsight.bench.evaluate:run"
+    ),
+    "bench decode": Job("time image decoding", "kinsight.specs.bench:BenchDecode", "kinsight.bench.decode:run"),
+    "bench train": Job("time the training loop", "kinsight.specs.bench:BenchTrain", "kinsight.bench.train:run"),
+}

@@ -1,0 +1,156 @@
+"""The `train` job."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from kinsight.specs.base import Spec, default_tag
+from kinsight.specs.data import DataSpec
+from kinsight.specs.losses import AMSoftmax, Loss
+from kinsight.specs.model import ModelSpec
+from kinsight.specs.optim import CosineSchedule, Optimizer, Schedule, Sgd, StepSchedule
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Device = Literal["auto", "cuda", "mps", "cpu"]
+
+
+class ShuffleSampler(Spec):
+    """Every image once an epoch, in random order."""
+
+    kind: Literal["shuffle"] = "shuffle"
+
+
+class PerClassSampler(Spec):
+    """Batches of random classes with the same number of images each; what pair losses need.
+
+    A class with fewer images gives all it has and repeats some of them.
+    """
+
+    kind: Literal["per-class"] = "per-class"
+    samples_per_class: int = Field(4, ge=2, description="images of each class in a batch; the batch must divide by it")
+
+
+Sampler = Annotated[ShuffleSampler | PerClassSampler, Field(discriminator="kind"), default_tag("kind", "shuffle")]
+
+
+class HeadSpec(Spec):
+    """Where the class weights live."""
+
+    shard: Literal["none"] = Field("none", description="class weights are whole on every process")
+
+
+class BatchSpec(Spec):
+    """How many images make one optimizer step."""
+
+    size: int = Field(64, ge=1, description="images per step over all processes")
+    accumulate: int = Field(1, ge=1, description="pieces a step's images are computed in, to save memory")
+
+
+class EmaSpec(Spec):
+    """Exponential moving average of the weights; validation and the bundle use the average."""
+
+    decay: float = Field(0.999, gt=0, lt=1, description="share of the old average kept at each step")
+
+
+class ValidateSpec(Spec):
+    """When and by which number the best model is chosen."""
+
+    every_epochs: int = Field(1, ge=1, description="epochs between validations")
+    metric: str = Field(
+        "recall@1",
+        description="recall@k, precision@k, map@r, r_precision, map or mrr",
+        pattern=r"^[a-z_]+(@[a-z0-9]+)?$",
+    )
+
+
+class EarlyStopSpec(Spec):
+    """Stop when validation has not improved for a while."""
+
+    patience: int = Field(10, ge=1, description="validations without improvement before stopping")
+
+
+class CheckpointSpec(Spec):
+    """How much work an interruption can cost."""
+
+    every_epochs: int = Field(10, ge=1, description="epochs between checkpoints")
+    every_minutes: float = Field(15.0, gt=0, description="minutes between checkpoints")
+    keep: int = Field(3, ge=1, description="newest checkpoints kept")
+
+
+class TrainSpec(Spec):
+    """Train an embedding model from labelled images."""
+
+    job: Literal["train"] = "train"
+    output: str = Field(description="address of the run folder: checkpoints, metrics, the model bundle")
+    task: Literal["metric"] = Field("metric", description="metric: embeddings judged by retrieval")
+    data: DataSpec = Field(description="images, labels, decoding, augmentation")
+    sampler: Sampler = Field(ShuffleSampler(), description="which images meet in a batch")
+    model: ModelSpec = Field(ModelSpec(), description="backbone, pooling, neck, first weights")
+    head: HeadSpec = Field(HeadSpec(), description="class weights")
+    loss: Loss = Field(AMSoftmax(), description="what is minimised")
+    extra_losses: list[Loss] = Field([], description="further weighted loss terms, as YAML")
+    optimizer: Optimizer = Field(Sgd(), description="how weights move")
+    schedule: Schedule = Field(CosineSchedule(), description="learning rate over time")
+    batch: BatchSpec = Field(BatchSpec(), description="images per step")
+    epochs: int | None = Field(
+        None, ge=1, description="passes over the training images; 200 when neither it nor steps is set"
+    )
+    steps: int | None = Field(None, ge=1, description="optimizer steps, instead of epochs")
+    clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient")
+    ema: EmaSpec | None = Field(None, description="average the weights over steps")
+    precision: Precision = Field("auto", description="auto: bf16 where the device is faster with it")
+    device: Device = Field("auto", description="auto: CUDA, else MPS, else CPU")
+    nproc: int | None = Field(None, ge=1, description="processes on this machine; default: one per GPU, one on a CPU")
+    sync_batchnorm: bool = Field(True, description="batch statistics over all processes")
+    validate_: ValidateSpec = Field(ValidateSpec(), alias="validate", description="choice of the best epoch")
+    early_stop: EarlyStopSpec | None = Field(None, description="stop when validation stands still")
+    checkpoint: CheckpointSpec = Field(CheckpointSpec(), description="what an interruption can cost")
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of weights, order and augmentation")
+
+    @field_validator("extra_losses")
+    @classmethod
+    def _no_nested_ce(cls, losses: list[Loss]) -> list[Loss]:
+        for number, loss in enumerate(losses):
+            if loss.ce is not None:
+                raise ValueError(f"extra_losses[{number}].ce: the cross-entropy term is set once, under loss.ce")
+        return losses
+
+    @model_validator(mode="after")
+    def _settings_take_effect(self) -> "TrainSpec":
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("epochs and steps are both set: give one of them")
+        if self.loss.weight != 1.0 and not self.extra_losses and self.loss.ce is None:
+            raise ValueError(
+                "loss.weight has no effect on a single term: set it with loss.ce or extra_losses, or leave it 1"
+            )
+        if self.data.validation is None:
+            if self.early_stop is not None:
+                raise ValueError("early_stop needs data.validation")
+            if "validate_" in self.model_fields_set:
+                raise ValueError("validate needs data.validation")
+        if self.model.neck.kind == "cgd":
+            if "pooling" in self.model.model_fields_set:
+                raise ValueError("model.pooling has no effect with the cgd neck: set model.neck.branches")
+            branches = len(self.model.neck.branches)
+            if self.model.embedding_dim % branches:
+                raise ValueError(
+                    f"model.embedding_dim={self.model.embedding_dim} must divide by {branches}, the cgd branches"
+                )
+        self._batch_divides()
+        self._schedule_rises()
+        return self
+
+    def _batch_divides(self) -> None:
+        size, accumulate = self.batch.size, self.batch.accumulate
+        if accumulate > size:
+            raise ValueError(f"batch.accumulate={accumulate}: must be at most batch.size={size}")
+        if self.sampler.kind == "per-class" and size % self.sampler.samples_per_class:
+            raise ValueError(
+                f"batch.size={size} must divide by sampler.samples_per_class={self.sampler.samples_per_class}"
+            )
+        if accumulate > 1 and any(loss.kind == "supcon" for loss in (self.loss, *self.extra_losses)):
+            raise ValueError("batch.accumulate: a pair loss needs the whole batch at once; set batch.accumulate=1")
+
+    def _schedule_rises(self) -> None:
+        if isinstance(self.schedule, StepSchedule) and list(self.schedule.at) != sorted(set(self.schedule.at)):
+            raise ValueError(f"schedule.at={self.schedule.at}: must rise")
