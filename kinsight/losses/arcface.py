@@ -1,0 +1,27 @@
+"""ArcFace: a margin added to the angle."""
+
+import math
+from functools import partial
+
+from kinsight.errors import SpecError
+from kinsight.losses.head import ClassHead
+from kinsight.losses.margins import widened_angle
+
+
+class ArcFace(ClassHead):
+    """Cross-entropy with own logit s cos(theta_y + m), others s cos(theta_j). Deng et al. 2019, eq. 3.
+
+    Beyond theta_y = pi - m, where cos(theta + m) would rise again, the own logit is s (cos(theta_y) - m sin(m)).
+
+    margin_deg: m in degrees, 0 to 90 (28.6 is the paper's 0.5 radians). scale: s.
+    """
+
+    def __init__(
+        self, num_classes: int, embedding_dim: int, *, margin_deg: float = 28.6, scale: float = 64.0, seed: int = 0
+    ) -> None:
+        if not 0 <= margin_deg <= 90:
+            raise SpecError(
+                "loss.margin-deg", f"{margin_deg}: expected 0 to 90 degrees; 28.6 is usual", field="margin_deg"
+            )
+        widened = partial(widened_angle, margin_rad=math.radians(margin_deg))
+        super().__init__(num_classes, embedding_dim, scale=scale, margin=widened, seed=seed)

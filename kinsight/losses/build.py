@@ -1,0 +1,89 @@
+"""Spec -> objective."""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from typing import assert_never
+
+from kinsight.losses.angle_multiple import LargeMarginSoftmax, SphereFace
+from kinsight.losses.arcface import ArcFace
+from kinsight.losses.cosine_margin import AMSoftmax, CosFace
+from kinsight.losses.head import ClassHead
+from kinsight.losses.numerics import mixed_seed
+from kinsight.losses.objective import HeadTerm, Objective, PairTerm
+from kinsight.losses.smoothed_cross_entropy import SmoothedCrossEntropy
+from kinsight.losses.softmax import NormalizedSoftmax, Softmax
+from kinsight.losses.supcon import supcon_anchors
+from kinsight.parallel.collectives import Group
+from kinsight.specs import losses as specs
+
+
+def build_objective(
+    loss: specs.Loss,
+    *,
+    num_classes: int,
+    embedding_dim: int,
+    aux_dim: int | None = None,
+    extra: Sequence[specs.Loss] = (),
+    seed: int = 0,
+    group: Group = None,
+) -> Objective:
+    """The main loss, its cross-entropy term if it has one, and the extra terms, each with class weights of its own.
+
+    aux_dim: length of the auxiliary features the cross-entropy term reads; None: it reads the embeddings.
+    Terms are named by their kind ("am-softmax", "ce"), a second one of a kind with "-2". Equal seeds give equal weights.
+    Raises SpecError when a loss over classes has fewer than two of them.
+    """
+    numbers: Counter[str] = Counter()
+
+    def term(spec: specs.Loss) -> HeadTerm | PairTerm:
+        numbers[spec.kind] += 1
+        suffix = f"-{numbers[spec.kind]}" if numbers[spec.kind] > 1 else ""
+        seed_here = mixed_seed(seed, numbers.total())
+        return _build_term(spec, spec.kind + suffix, num_classes, embedding_dim, seed_here)
+
+    terms = [term(loss)]
+    if loss.ce is not None:
+        terms.append(_build_ce(loss.ce, num_classes, embedding_dim, aux_dim, mixed_seed(seed, 0)))
+    for spec in extra:
+        assert spec.ce is None, "the cross-entropy term belongs to the main loss"
+        terms.append(term(spec))
+    return Objective(terms, group=group)
+
+
+def _build_term(spec: specs.Loss, name: str, num_classes: int, embedding_dim: int, seed: int) -> HeadTerm | PairTerm:
+    sizes = (num_classes, embedding_dim)
+    head: ClassHead
+    match spec:
+        case specs.Softmax():
+            head = Softmax(*sizes, seed=seed)
+        case specs.NormalizedSoftmax():
+            head = NormalizedSoftmax(*sizes, temperature=spec.temperature, seed=seed)
+        case specs.AMSoftmax():
+            head = AMSoftmax(*sizes, margin=spec.margin, scale=spec.scale, seed=seed)
+        case specs.CosFace():
+            head = CosFace(*sizes, margin=spec.margin, scale=spec.scale, seed=seed)
+        case specs.ArcFace():
+            head = ArcFace(*sizes, margin_deg=spec.margin_deg, scale=spec.scale, seed=seed)
+        case specs.LargeMarginSoftmax():
+            head = LargeMarginSoftmax(*sizes, margin=spec.margin, scale=spec.scale, seed=seed)
+        case specs.SphereFace():
+            head = SphereFace(*sizes, margin=spec.margin, scale=spec.scale, seed=seed)
+        case specs.SupCon():
+            return PairTerm(name, spec.weight, partial(supcon_anchors, temperature=spec.temperature))
+        case _:
+            assert_never(spec)
+    return HeadTerm(name, spec.weight, head)
+
+
+def _build_ce(
+    spec: specs.CrossEntropyTerm, num_classes: int, embedding_dim: int, aux_dim: int | None, seed: int
+) -> HeadTerm:
+    head = SmoothedCrossEntropy(
+        num_classes,
+        embedding_dim if aux_dim is None else aux_dim,
+        temperature=spec.temperature,
+        smoothing=spec.smoothing,
+        seed=seed,
+    )
+    return HeadTerm("ce", spec.weight, head, reads_aux=aux_dim is not None)

@@ -1,0 +1,167 @@
+"""What all heads over classes share: class weights in, one loss out, and nobody else sees the B x C logits."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kinsight.errors import DataError, SpecError
+from kinsight.losses.numerics import class_rows, unit_rows, weighted_mean, wide_dtype, without_autocast
+
+Stats = dict[str, Tensor]
+
+
+class ClassHead(nn.Module):
+    """Softmax cross-entropy over classes; the base of every head.
+
+    Logit of class j: scale * <x, w_j> + b_j, with x and w_j at unit length where the head says so. A head with a margin
+    changes the logit of a sample's own class only: it becomes scale * |x| * |w_y| * margin(cos theta_y).
+
+    margin: maps cosines (B,) to what the loss sees in their place; None: no margin.
+    weight_CD: the class weights, float32, equal for equal `seed` (the global generator is neither read nor moved).
+    Everything is computed in float32 at least, whatever the embeddings' dtype and under autocast.
+    """
+
+    unit_embeddings = True
+    unit_weights = True
+
+    def __init__(
+        self,
+        num_classes: int,
+        embedding_dim: int,
+        *,
+        scale: float,
+        seed: int,
+        margin: Callable[[Tensor], Tensor] | None = None,
+        bias: bool = False,
+        uniform: bool = False,
+    ) -> None:
+        super().__init__()
+        _check_sizes(num_classes, embedding_dim, scale)
+        self.num_classes, self.embedding_dim, self.scale = num_classes, embedding_dim, float(scale)
+        self.margin = margin
+        self.weight_CD = nn.Parameter(class_rows(0, num_classes, embedding_dim, seed=seed, uniform=uniform))
+        self.bias_C = nn.Parameter(torch.zeros(num_classes)) if bias else None
+
+    def forward(self, emb_BD: Tensor, target: Tensor, sample_weight_B: Tensor | None = None) -> tuple[Tensor, Stats]:
+        """Mean loss over the batch in nats, sum(w * loss) / sum(w) when weighted, and detached 0-d statistics.
+
+        emb_BD: any floating dtype. target: int64 class ids (B,). sample_weight_B: weights from 0.
+        stats: `accuracy`, the (weighted) share whose own class has the largest logit before any margin.
+        Raises DataError on labels that are not int64 ids below num_classes (the range: on the CPU only, a GPU would
+        have to be waited for), SpecError on embeddings of another length.
+        """
+        label_B = self._labels(emb_BD, target)
+        with without_autocast(emb_BD):
+            x_BD, rows_CD = self._factors(emb_BD)
+            loss_B, hit_B = self._sample_losses(x_BD, rows_CD, label_B)
+            loss = weighted_mean(loss_B, sample_weight_B)
+            accuracy = weighted_mean(hit_B.to(loss_B.dtype), sample_weight_B)
+        return loss, {"accuracy": accuracy.detach()}
+
+    def logits(self, emb_BD: Tensor) -> Tensor:
+        """Class scores (B, C) to predict from, float32 or wider, without margin."""
+        with without_autocast(emb_BD):
+            x_BD, rows_CD = self._factors(emb_BD)
+            return F.linear(x_BD, rows_CD, self._bias(x_BD))
+
+    def extra_repr(self) -> str:
+        keywords = getattr(self.margin, "keywords", {})
+        margin = "".join(f", {name}={value:g}" for name, value in keywords.items())
+        return f"num_classes={self.num_classes}, embedding_dim={self.embedding_dim}, scale={self.scale:g}{margin}"
+
+    def _factors(self, emb_BD: Tensor) -> tuple[Tensor, Tensor]:
+        """The two matrices whose product the logits are (before the bias); the scale is in the first."""
+        if emb_BD.dim() != 2 or emb_BD.shape[1] != self.embedding_dim:
+            raise SpecError(
+                "loss.embedding-dim",
+                f"embeddings of shape {tuple(emb_BD.shape)}: expected (batch, {self.embedding_dim})",
+                remedy="build the head with the embedding length of the model",
+            )
+        dtype = wide_dtype(emb_BD, self.weight_CD)
+        emb_BD, weight_CD = emb_BD.to(dtype), self.weight_CD.to(dtype)
+        x_BD = unit_rows(emb_BD) if self.unit_embeddings else emb_BD
+        return x_BD * self.scale, unit_rows(weight_CD) if self.unit_weights else weight_CD
+
+    def _sample_losses(self, x_BD: Tensor, rows_CD: Tensor, label_B: Tensor) -> tuple[Tensor, Tensor]:
+        margin = self.margin
+        if margin is None:
+            change_own = None
+        elif self.unit_embeddings and self.unit_weights:
+            change_own = _on_cosine(margin, self.scale)
+        else:
+            change_own = _on_cosine(margin, self._own_length(x_BD, rows_CD, label_B))
+        loss_B, _, hit_B = class_cross_entropy(x_BD, rows_CD, self._bias(x_BD), label_B, change_own)
+        return loss_B, hit_B
+
+    def _own_length(self, x_BD: Tensor, rows_CD: Tensor, label_B: Tensor) -> Tensor:
+        """What an own logit is at cosine 1: scale * |x| * |w_y|."""
+        length_B = torch.linalg.vector_norm(x_BD, dim=1)
+        if self.unit_weights:
+            return length_B
+        return length_B * torch.linalg.vector_norm(rows_CD.index_select(0, label_B), dim=1)
+
+    def _bias(self, like: Tensor) -> Tensor | None:
+        return None if self.bias_C is None else self.bias_C.to(like.dtype)
+
+    def _labels(self, emb_BD: Tensor, target: Tensor) -> Tensor:
+        if target.dtype != torch.int64 or target.shape != emb_BD.shape[:1]:
+            raise DataError(
+                "loss.labels",
+                f"labels of dtype {target.dtype} and shape {tuple(target.shape)}: expected int64 and ({len(emb_BD)},)",
+                remedy="pass one class id per embedding",
+            )
+        if target.device.type == "cpu" and target.numel():
+            low, high = int(target.min()), int(target.max())
+            if low < 0 or high >= self.num_classes:
+                raise DataError(
+                    "loss.label-range",
+                    f"label {low if low < 0 else high}: expected 0 to {self.num_classes - 1}",
+                    field="num_classes",
+                    remedy="number the classes from 0 without gaps, or raise num_classes",
+                )
+        return target
+
+
+def class_cross_entropy(
+    x_BD: Tensor,
+    rows_CD: Tensor,
+    bias_C: Tensor | None,
+    label_B: Tensor,
+    change_own: Callable[[Tensor], Tensor] | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the logits x @ rows^T + bias: each sample's cross-entropy, own logit, and whether that is the largest.
+
+    change_own: maps the own logits (B,) to those the cross-entropy uses in their place; the others are not touched.
+    """
+    logits_BC = F.linear(x_BD, rows_CD, bias_C)
+    own_B = logits_BC.gather(1, label_B[:, None]).squeeze(1)
+    hit_B = own_B.detach() >= logits_BC.detach().amax(1)
+    if change_own is not None:
+        logits_BC = logits_BC.scatter(1, label_B[:, None], change_own(own_B)[:, None])
+    return F.cross_entropy(logits_BC, label_B, reduction="none"), own_B, hit_B
+
+
+def _on_cosine(margin: Callable[[Tensor], Tensor], length_B: Tensor | float) -> Callable[[Tensor], Tensor]:
+    """The margin as a map of logits, where length_B is the logit at cosine 1."""
+    if not isinstance(length_B, Tensor):
+        return lambda own_B: length_B * margin(own_B / length_B)
+    usable_B = length_B > torch.finfo(length_B.dtype).tiny
+    divisor_B = torch.where(usable_B, length_B, 1)
+    # A vector without length has no angle: cosine 0, no gradient through it.
+    return lambda own_B: length_B * margin(torch.where(usable_B, own_B / divisor_B, 0))
+
+
+def _check_sizes(num_classes: int, embedding_dim: int, scale: float) -> None:
+    if num_classes < 2:
+        raise SpecError(
+            "loss.num-classes",
+            f"{num_classes} class: a loss over classes needs at least 2",
+            field="num_classes",
+            remedy="add images of a second class",
+        )
+    if embedding_dim < 1:
+        raise SpecError("loss.embedding-dim", f"{embedding_dim}: expected at least 1", field="embedding_dim")
+    if not 0 < scale < float("inf"):
+        raise SpecError("loss.scale", f"{scale}: expected a factor above 0", field="scale")
