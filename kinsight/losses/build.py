@@ -31,7 +31,7 @@ def build_objective(
     """The main loss, its cross-entropy term if it has one, and the extra terms, each with class weights of its own.
 
     aux_dim: length of the auxiliary features the cross-entropy term reads; None: it reads the embeddings.
-    Terms are named by their kind ("am-softmax", "ce"), a second one of a kind with "-2". Equal seeds give equal weights.
+    Terms are named by their kind ("am-softmax", "ce"), a second one of a kind with "-2". Equal seeds: equal weights.
     Raises SpecError when a loss over classes has fewer than two of them.
     """
     numbers: Counter[str] = Counter()

@@ -32,7 +32,8 @@ def widened_angle(cos: Tensor, *, margin_rad: float) -> Tensor:
 def multiplied_angle(cos: Tensor, *, margin: int) -> Tensor:
     """psi(theta) = (-1)^k cos(m theta) - 2k with k = floor(m theta / pi); from 1 at theta = 0 to 1 - 2m at pi.
 
-    margin: m, a whole number from 1. Liu et al. 2016 (Large-Margin Softmax), eq. 6; Liu et al. 2017 (SphereFace), eq. 7.
+    margin: m, a whole number from 1. Liu et al. 2016 (Large-Margin Softmax), eq. 6; Liu et al. 2017 (SphereFace),
+    eq. 7.
     cos(m theta) is the Chebyshev polynomial T_m(cos theta), so no angle is computed and no gradient is infinite.
     """
     before, multiple = torch.ones_like(cos), cos

@@ -30,14 +30,15 @@ class AnchorLoss(Protocol):
 class Batch:
     """One rank's part of a batch, and its place in the whole.
 
+    emb: (B, D). aux: (B, D'), the auxiliary features, or the embeddings again. target: (B,). sample_weight: (B,).
     counts: rows of each rank; None where nobody asked. share: what a mean over the local rows must be multiplied by.
     piece: this batch's rows over all ranks, as a share of the optimizer step's.
     """
 
-    emb_BD: Tensor
-    aux_BD: Tensor
-    target_B: Tensor
-    sample_weight_B: Tensor | None
+    emb: Tensor
+    aux: Tensor
+    target: Tensor
+    sample_weight: Tensor | None
     counts: list[int] | None
     share: Tensor | float
     piece: float
@@ -52,8 +53,8 @@ class HeadTerm(nn.Module):
         self.name, self.weight, self.head, self.reads_aux = name, weight, head, reads_aux
 
     def forward(self, batch: Batch) -> tuple[Tensor, Stats]:
-        features_BD = batch.aux_BD if self.reads_aux else batch.emb_BD
-        loss, stats = self.head(features_BD, batch.target_B, batch.sample_weight_B)
+        features_BD = batch.aux if self.reads_aux else batch.emb
+        loss, stats = self.head(features_BD, batch.target, batch.sample_weight)
         return loss * batch.share, {key: value * batch.share for key, value in stats.items()}
 
 
@@ -67,14 +68,14 @@ class PairTerm(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, Stats]:
         """Mean over all ranks' anchors with a positive; statistic `anchors`: how many those are."""
         group, counts = batch.group, batch.counts
-        all_emb_BD = all_gather_rows(batch.emb_BD, group, counts=counts)
-        all_target_B = all_gather_rows(batch.target_B, group, counts=counts)
+        all_emb_BD = all_gather_rows(batch.emb, group, counts=counts)
+        all_target_B = all_gather_rows(batch.target, group, counts=counts)
         first = sum(counts[: rank(group)]) if counts else 0
-        loss_A, has_positive_A = self.anchor_loss(batch.emb_BD, batch.target_B, all_emb_BD, all_target_B, first=first)
+        loss_A, has_positive_A = self.anchor_loss(batch.emb, batch.target, all_emb_BD, all_target_B, first=first)
         weight_A = has_positive_A.to(loss_A.dtype)
         anchors = weight_A.sum()
-        if batch.sample_weight_B is not None:
-            weight_A = weight_A * batch.sample_weight_B
+        if batch.sample_weight is not None:
+            weight_A = weight_A * batch.sample_weight
         total_weight, anchors = all_reduce_sum(torch.stack([weight_A.sum(), anchors]), group)
         loss = (loss_A * weight_A).sum() / nonzero(total_weight)
         return loss * (world_size(group) * batch.piece), {"anchors": anchors}
@@ -160,10 +161,10 @@ class Objective(nn.Module):
             local = weight_B.detach().sum(dtype=torch.float32)
             share = world * rows_now / max(whole, 1) * local / nonzero(all_reduce_sum(local, self.group))
         return Batch(
-            emb_BD=emb_BD,
-            aux_BD=emb_BD if aux_BD is None else aux_BD,
-            target_B=target_B,
-            sample_weight_B=weight_B,
+            emb=emb_BD,
+            aux=emb_BD if aux_BD is None else aux_BD,
+            target=target_B,
+            sample_weight=weight_B,
             counts=counts,
             share=share,
             piece=rows_now / max(whole, 1),
