@@ -157,6 +157,10 @@ def _explain(model: type[Spec], fault: dict[str, Any]) -> str:
     path = _without_arms(names, fault["loc"])
     value, kind = fault["input"], fault["type"]
     if kind == "extra_forbidden":
+        elsewhere = [arm for setting in known if setting.name == path for arm in setting.arms[-1:]]
+        if elsewhere:
+            union, chosen = ".".join(elsewhere[0][0]), fault["loc"][-2]
+            return f"{path}: {chosen} has no such setting; it belongs to {union} {' or '.join(arm for _, arm in elsewhere)}"
         siblings = _siblings(known, path, fault["loc"])
         return f"{path}: no such setting{_nearest(path, siblings)}"
     if kind == "missing":

@@ -1,0 +1,42 @@
+"""Learning rate at a step: a pure function, so that a resumed run sees the same rates."""
+
+import math
+from typing import assert_never
+
+from kinsight.specs.optim import (
+    ConstantSchedule,
+    CosineSchedule,
+    ExponentialSchedule,
+    PolynomialSchedule,
+    Schedule,
+    StepSchedule,
+)
+
+
+def learning_rate(schedule: Schedule, lr: float, step: int, *, steps_per_epoch: int, total_steps: int) -> float:
+    """The rate of optimizer step `step` (from 0).
+
+    During the first `warmup_steps` the rate of the schedule proper is multiplied by a factor that rises linearly from
+    `warmup_ratio` to 1; the schedule itself runs from step 0.
+    """
+    progress = min(step / max(total_steps, 1), 1.0)
+    match schedule:
+        case CosineSchedule():
+            low = min(schedule.min_lr, lr)
+            rate = low + (lr - low) * 0.5 * (1 + math.cos(math.pi * progress))
+        case StepSchedule():
+            unit = steps_per_epoch if schedule.unit == "epochs" else 1
+            rate = lr * schedule.gamma ** sum(step >= at * unit for at in schedule.at)
+        case ExponentialSchedule():
+            intervals = step / (schedule.every * (steps_per_epoch if schedule.unit == "epochs" else 1))
+            rate = lr * schedule.gamma ** (math.floor(intervals) if schedule.staircase else intervals)
+        case PolynomialSchedule():
+            low = lr * schedule.min_lr_ratio
+            rate = low + (lr - low) * (1 - progress) ** schedule.power
+        case ConstantSchedule():
+            rate = lr
+        case _:
+            assert_never(schedule)
+    if step < schedule.warmup_steps:
+        rate *= schedule.warmup_ratio + (1 - schedule.warmup_ratio) * step / schedule.warmup_steps
+    return rate
