@@ -1,0 +1,221 @@
+"""The embedded set: pictures of symbols, lists of them, and which classes are seen in training.
+
+    FOLDER/images/<code point>/<n>.png    32x32 grey
+    FOLDER/train.txt                      half of the classes: seen
+    FOLDER/validation.txt                 a fifth of the others: unseen, to choose the best model by
+    FOLDER/test.txt                       the rest: unseen, to report
+    FOLDER/classes.tsv                    label, character, part, characters left out as drawn alike, name
+    FOLDER/symbols.json                   settings and counts
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from kinsight.demo.alphabet import TABLE, Symbol, alphabet
+from kinsight.demo.distort import distort
+from kinsight.demo.glyphs import FIT, glyph
+from kinsight.demo.pool import ordered_map
+from kinsight.errors import RunError, SpecError
+
+SIDE = 32
+FORMAT = "kinsight-symbols"
+VERSION = 1
+HEADER = "symbols.json"
+PARTS = ("train", "validation", "test")
+_CHUNK = 12  # classes a process draws between two reports of progress
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class SymbolSet:
+    """A drawn set. Paths lie in `folder`; `num_classes` and `num_images` are per part, in the order of PARTS."""
+
+    folder: Path
+    num_classes: dict[str, int]
+    num_images: dict[str, int]
+
+    @property
+    def train(self) -> Path:
+        return self.folder / "train.txt"
+
+    @property
+    def validation(self) -> Path:
+        return self.folder / "validation.txt"
+
+    @property
+    def test(self) -> Path:
+        return self.folder / "test.txt"
+
+    @property
+    def classes(self) -> Path:
+        return self.folder / "classes.tsv"
+
+
+def draw_symbols(
+    output: Path,
+    *,
+    classes: int,
+    seed: int,
+    images: int = 16,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> SymbolSet:
+    """Draw `classes` classes with `images` pictures each into the folder `output`; both parts of the seed's choice.
+
+    The same settings give the same bytes, whatever `workers` (default: one per core), and a finished folder of theirs
+    is taken as it is. The folder appears only once everything is drawn. progress(done, total) counts pictures.
+    Raises SpecError for more classes than there are, or an output folder that holds something else; RunError if the
+    folder cannot be written.
+    """
+    _check(output, classes, images)
+    settings = {"format": FORMAT, "version": VERSION, "classes": classes, "images": images, "seed": seed}
+    finished = _read_header(output)
+    if finished is not None and finished["settings"] == settings and _complete(output, finished):
+        return SymbolSet(output, finished["num_classes"], finished["num_images"])
+    aside = output.with_name(output.name + ".drawing")
+    try:
+        _remove(aside)
+        (aside / "images").mkdir(parents=True)
+        drawn = _draw(aside, split(classes, seed), settings, images, workers or os.cpu_count() or 1, progress)
+        _remove(output)
+        aside.rename(output)
+    except OSError as error:
+        raise RunError(
+            "demo.not-written",
+            f"{error.filename or output}: {error.strerror or error}",
+            field="output",
+            remedy="choose a folder that can be written, with about 120 MB free",
+        ) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return SymbolSet(output, drawn["num_classes"], drawn["num_images"])
+
+
+def split(classes: int, seed: int) -> dict[str, list[Symbol]]:
+    """Which symbols are drawn, by part; no symbol in two parts. A function of the two numbers only."""
+    table = alphabet()
+    chosen = np.random.default_rng([seed, len(table)]).permutation(len(table))[:classes]
+    seen = classes // 2
+    held = max(1, (classes - seen) // 5)
+    bounds = {"train": (0, seen), "validation": (seen, seen + held), "test": (seen + held, classes)}
+    return {part: [table[row] for row in np.sort(chosen[low:high])] for part, (low, high) in bounds.items()}
+
+
+def pictures(symbol: Symbol, *, seed: int, images: int) -> np.ndarray:
+    """A class's pictures, [images, SIDE, SIDE] uint8: its faces in turn, each distorted anew. Pure."""
+    rng = np.random.default_rng([seed, symbol.code])
+    ink = {face: _ink(face, symbol.code) for face in symbol.faces}
+    turn = rng.permutation(len(symbol.faces))
+    faces = [symbol.faces[turn[n % len(turn)]] for n in range(images)]
+    return distort(np.stack([ink[face] for face in faces]), rng, side=SIDE, fit=FIT)
+
+
+def _ink(face: str, code: int) -> np.ndarray:
+    ink = glyph(face, code)
+    if ink is None:
+        raise RunError(
+            "demo.other-fonts",
+            f"{face} draws nothing for U+{code:04X}: this matplotlib ships other fonts than the symbols were chosen from",
+            remedy="python -m kinsight.demo.alphabet chooses them anew",
+        )
+    return ink
+
+
+def _check(output: Path, classes: int, images: int) -> None:
+    available = len(alphabet())
+    if not 4 <= classes <= available:
+        raise SpecError(
+            "demo.classes",
+            f"{classes}: expected 4 to {available} symbol classes",
+            field="classes",
+            remedy=f"ask for at most {available}",
+        )
+    if images < 2:
+        raise SpecError("demo.images", f"{images}: a class needs 2 pictures at least", field="images")
+    if output.exists() and _read_header(output) is None and (not output.is_dir() or any(output.iterdir())):
+        raise SpecError(
+            "demo.occupied",
+            f"{output}: holds something other than drawn symbols",
+            field="output",
+            remedy="choose an empty or a new folder",
+        )
+
+
+def _draw(
+    folder: Path,
+    parts: dict[str, list[Symbol]],
+    settings: dict[str, int | str],
+    images: int,
+    workers: int,
+    progress: Progress | None,
+) -> dict[str, dict[str, int]]:
+    symbols = [symbol for part in PARTS for symbol in parts[part]]
+    chunks = [symbols[start : start + _CHUNK] for start in range(0, len(symbols), _CHUNK)]
+    work = partial(_write_classes, folder / "images", seed=int(settings["seed"]), images=images)
+    done = 0
+    for written in ordered_map(work, chunks, workers):
+        done += written
+        if progress is not None:
+            progress(done, len(symbols) * images)
+    for part in PARTS:
+        lines = (f"images/{s.code:04x}/{n}.png {s.label}\n" for s in parts[part] for n in range(images))
+        (folder / f"{part}.txt").write_text("".join(lines), encoding="utf-8")
+    (folder / "classes.tsv").write_text(_class_table(parts), encoding="utf-8")
+    counts = {
+        "num_classes": {part: len(parts[part]) for part in PARTS},
+        "num_images": {part: len(parts[part]) * images for part in PARTS},
+    }
+    (folder / HEADER).write_text(json.dumps({"settings": settings, **counts}, indent=2) + "\n", encoding="utf-8")
+    return counts
+
+
+def _write_classes(folder: Path, symbols: list[Symbol], *, seed: int, images: int) -> int:
+    for symbol in symbols:
+        place = folder / f"{symbol.code:04x}"
+        place.mkdir()
+        for n, picture in enumerate(pictures(symbol, seed=seed, images=images)):
+            Image.fromarray(picture).save(place / f"{n}.png", compress_level=1)
+    return len(symbols) * images
+
+
+def _class_table(parts: dict[str, list[Symbol]]) -> str:
+    rows = ["label\tcharacter\tpart\tdrawn alike\tname\n"]
+    for part in PARTS:
+        for symbol in parts[part]:
+            alike = " ".join(map(chr, symbol.alike))
+            rows.append(f"{symbol.label}\t{chr(symbol.code)}\t{part}\t{alike}\t{symbol.title}\n")
+    return "".join(rows)
+
+
+def _read_header(folder: Path) -> dict | None:
+    """The header of a finished set; None if there is none or it is not one."""
+    try:
+        header = json.loads((folder / HEADER).read_text(encoding="utf-8"))
+        return header if header["settings"]["format"] == FORMAT else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _complete(folder: Path, header: dict) -> bool:
+    """Every picture of every list is there: someone may have tidied up."""
+    for part in PARTS:
+        listed = (folder / f"{part}.txt").read_text(encoding="utf-8").splitlines()
+        if len(listed) != header["num_images"][part]:
+            return False
+        if not all((folder / line.rpartition(" ")[0]).is_file() for line in listed):
+            return False
+    return True
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
