@@ -77,13 +77,12 @@ def run(words: list[str]) -> int:
     if options.dry_run:
         print(as_yaml(spec), end="")
         return 0
-    function = by_import(job.run)
     if name in _RESUMABLE:
-        function(spec, overwrite=options.overwrite)
+        by_import(job.run)(spec, overwrite=options.overwrite)
     elif options.overwrite:
         raise SpecError("spec.overwrite", f"--overwrite has no effect on {name}")
     else:
-        function(spec)
+        by_import(job.run)(spec)
     return 0
 
 

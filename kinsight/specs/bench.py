@@ -13,12 +13,12 @@ class BenchEvaluate(Spec):
     """Retrieval metrics against pytorch-metric-learning's AccuracyCalculator."""
 
     job: Literal["bench evaluate"] = "bench evaluate"
-    items: int = Field(60_000, ge=100, description="vectors")
-    dim: int = Field(512, ge=2, description="vector length")
-    classes: list[int] = Field([15_000, 600], min_length=1, description="class counts to measure with")
-    threads: list[int] = Field([2], min_length=1, description=_THREADS)
-    repeats: int = Field(5, ge=1, description="measurements of each side, interleaved")
-    seed: int = Field(0, ge=0, description="seed of the vectors")
+    items: int = Field(default=60_000, ge=100, description="vectors")
+    dim: int = Field(default=512, ge=2, description="vector length")
+    classes: list[int] = Field(default=[15_000, 600], min_length=1, description="class counts to measure with")
+    threads: list[int] = Field(default=[2], min_length=1, description=_THREADS)
+    repeats: int = Field(default=5, ge=1, description="measurements of each side, interleaved")
+    seed: int = Field(default=0, ge=0, description="seed of the vectors")
 
 
 class BenchDecode(Spec):
@@ -26,18 +26,22 @@ class BenchDecode(Spec):
 
     job: Literal["bench decode"] = "bench decode"
     images: str = Field(description="folder of class folders with JPEG files, or a zip of one")
-    enlarge_to: list[int] | None = Field([1600, 1200], description="also measure on copies of this size; null: do not")
-    workers: list[int] = Field([0, 2], min_length=1, description="worker counts to measure with")
-    image_size: int = Field(224, ge=8, description="side of the crop, in pixels")
-    seconds: float = Field(5.0, gt=0, description="time of one measurement")
-    repeats: int = Field(5, ge=1, description="measurements of each side, interleaved")
+    enlarge_to: list[int] | None = Field(
+        default=[1600, 1200], description="also measure on copies of this size; null: do not"
+    )
+    workers: list[int] = Field(default=[0, 2], min_length=1, description="worker counts to measure with")
+    image_size: int = Field(default=224, ge=8, description="side of the crop, in pixels")
+    seconds: float = Field(default=5.0, gt=0, description="time of one measurement")
+    repeats: int = Field(default=5, ge=1, description="measurements of each side, interleaved")
 
 
 class BenchTrain(Spec):
     """Images per second of the default loop against a plain pytorch-metric-learning loop."""
 
     job: Literal["bench train"] = "bench train"
-    models: list[Literal["conv4", "resnet18"]] = Field(["conv4", "resnet18"], min_length=1, description="networks")
-    threads: list[int] = Field([1, 2], min_length=1, description=_THREADS)
-    seconds: float = Field(10.0, gt=0, description="time of one measurement")
-    repeats: int = Field(5, ge=1, description="measurements of each side, interleaved")
+    models: list[Literal["conv4", "resnet18"]] = Field(
+        default=["conv4", "resnet18"], min_length=1, description="networks"
+    )
+    threads: list[int] = Field(default=[1, 2], min_length=1, description=_THREADS)
+    seconds: float = Field(default=10.0, gt=0, description="time of one measurement")
+    repeats: int = Field(default=5, ge=1, description="measurements of each side, interleaved")

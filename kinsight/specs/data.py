@@ -10,7 +10,7 @@ from kinsight.specs.base import Spec, default_tag
 class _Listed(Spec):
     path: str = Field(description="address of the list: a local path, file://, s3://, oss:// or http(s)://")
     root: str | None = Field(
-        None, description="address that relative image paths start from; default: the list's folder"
+        default=None, description="address that relative image paths start from; default: the list's folder"
     )
 
 
@@ -41,9 +41,11 @@ class Sop(_Listed):
 
 
 class _Columns(_Listed):
-    image_column: str = Field("image", description="column of image paths")
-    label_column: str = Field("label", description="column of labels (a value, or a list of values)")
-    group_column: str | None = Field(None, description="column that groups images (track, product, super-class)")
+    image_column: str = Field(default="image", description="column of image paths")
+    label_column: str = Field(default="label", description="column of labels (a value, or a list of values)")
+    group_column: str | None = Field(
+        default=None, description="column that groups images (track, product, super-class)"
+    )
 
 
 class Csv(_Columns):
@@ -69,26 +71,26 @@ class PhotoAugment(Spec):
     """Random resized crop and horizontal flip, as usual for photographs."""
 
     kind: Literal["photo"] = "photo"
-    min_area: float = Field(0.08, gt=0, le=1, description="smallest crop, as a share of the image's area")
-    flip: bool = Field(True, description="mirror half of the images")
+    min_area: float = Field(default=0.08, gt=0, le=1, description="smallest crop, as a share of the image's area")
+    flip: bool = Field(default=True, description="mirror half of the images")
 
 
 class SymbolAugment(Spec):
     """Small affine distortions without mirroring: characters, logos, drawings."""
 
     kind: Literal["symbol"] = "symbol"
-    rotate_deg: float = Field(10.0, ge=0, le=180, description="largest rotation, in degrees")
-    scale: float = Field(0.15, ge=0, lt=1, description="largest relative change of size")
-    shear_deg: float = Field(10.0, ge=0, lt=90, description="largest shear, in degrees")
-    translate: float = Field(0.1, ge=0, lt=1, description="largest shift, as a share of the image's side")
+    rotate_deg: float = Field(default=10.0, ge=0, le=180, description="largest rotation, in degrees")
+    scale: float = Field(default=0.15, ge=0, lt=1, description="largest relative change of size")
+    shear_deg: float = Field(default=10.0, ge=0, lt=90, description="largest shear, in degrees")
+    translate: float = Field(default=0.1, ge=0, lt=1, description="largest shift, as a share of the image's side")
 
 
 class LightAugment(Spec):
     """Random crop of at least three quarters of the area and horizontal flip."""
 
     kind: Literal["light"] = "light"
-    min_area: float = Field(0.75, gt=0, le=1, description="smallest crop, as a share of the image's area")
-    flip: bool = Field(True, description="mirror half of the images")
+    min_area: float = Field(default=0.75, gt=0, le=1, description="smallest crop, as a share of the image's area")
+    flip: bool = Field(default=True, description="mirror half of the images")
 
 
 class NoAugment(Spec):
@@ -107,10 +109,13 @@ Augment = Annotated[
 class ImageSpec(Spec):
     """How an image becomes a tensor."""
 
-    image_size: int = Field(224, ge=8, le=4096, description="side of the square the network sees, in pixels")
-    color: Literal["rgb", "gray"] = Field("rgb", description="channels the network sees: three or one")
+    image_size: int = Field(default=224, ge=8, le=4096, description="side of the square the network sees, in pixels")
+    color: Literal["rgb", "gray"] = Field(default="rgb", description="channels the network sees: three or one")
     crop: float = Field(
-        0.875, gt=0, le=1, description="evaluation: centre crop as a share of the resized image; 1 squeezes it whole"
+        default=0.875,
+        gt=0,
+        le=1,
+        description="evaluation: centre crop as a share of the resized image; 1 squeezes it whole",
     )
 
 
@@ -118,14 +123,18 @@ class DataSpec(ImageSpec):
     """Training data and how it is fed."""
 
     train: Source = Field(description="images to learn from")
-    validation: Source | None = Field(None, description="images to choose the best epoch by; without: the last is best")
+    validation: Source | None = Field(
+        default=None, description="images to choose the best epoch by; without: the last is best"
+    )
     classes: str | list[str] | None = Field(
-        None, description="class names in label order: a list, `[a,b,c]`, or the address of a text file"
+        default=None, description="class names in label order: a list, `[a,b,c]`, or the address of a text file"
     )
-    num_classes: int | None = Field(None, ge=1, description="number of training classes; counted when absent")
-    augment: Augment = Field(PhotoAugment(), description="random changes while training")
+    num_classes: int | None = Field(default=None, ge=1, description="number of training classes; counted when absent")
+    augment: Augment = Field(default=PhotoAugment(), description="random changes while training")
     workers: int = Field(
-        4, ge=0, le=256, description="processes that read and decode images; 0: none beside the trainer"
+        default=4, ge=0, le=256, description="processes that read and decode images; 0: none beside the trainer"
     )
-    cache: Literal["none", "memory"] = Field("none", description="keep images in memory after the first reading")
-    max_broken: float = Field(0.01, ge=0, le=1, description="share of unreadable images that stops the run")
+    cache: Literal["none", "memory"] = Field(
+        default="none", description="keep images in memory after the first reading"
+    )
+    max_broken: float = Field(default=0.01, ge=0, le=1, description="share of unreadable images that stops the run")

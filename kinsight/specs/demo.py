@@ -11,14 +11,16 @@ class DemoSpec(Spec):
     """Train on an embedded set of symbols and retrieve symbols never seen."""
 
     job: Literal["demo"] = "demo"
-    output: str = Field("kinsight-demo", description="folder for pictures, run and results")
-    classes: int = Field(1500, ge=20, description="symbol classes to draw at least; half of them stay unseen")
-    seconds: float = Field(100.0, gt=0, description="training time aimed at on this machine")
-    seed: int = Field(0, ge=0, lt=2**31, description="seed of pictures and training")
+    output: str = Field(default="kinsight-demo", description="folder for pictures, run and results")
+    classes: int = Field(default=1500, ge=20, description="symbol classes to draw at least; half of them stay unseen")
+    seconds: float = Field(default=100.0, gt=0, description="training time aimed at on this machine")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="seed of pictures and training")
 
 
 class DoctorSpec(Spec):
     """Look at this machine: versions, devices, speed, credentials, storage."""
 
     job: Literal["doctor"] = "doctor"
-    address: str | None = Field(None, description="address to try reading from and, if it is a folder, writing to")
+    address: str | None = Field(
+        default=None, description="address to try reading from and, if it is a folder, writing to"
+    )

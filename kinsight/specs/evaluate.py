@@ -14,20 +14,26 @@ class BackboneSpec(Spec):
     """A backbone as it is: no neck, no training of ours."""
 
     backbone: str = Field(description="any name `model.backbone` of a training takes")
-    pretrained: str | None = Field("default", description="`default` (published weights), null (random), or an address")
-    pooling: Pooling = Field(AvgPool(), description="from feature map to one vector")
+    pretrained: str | None = Field(
+        default="default", description="`default` (published weights), null (random), or an address"
+    )
+    pooling: Pooling = Field(default=AvgPool(), description="from feature map to one vector")
 
 
 class _FromImages(Spec):
-    bundle: str | None = Field(None, description="address of a model bundle (or of a run that holds one)")
-    model: BackboneSpec | None = Field(None, description="an untrained or pre-trained backbone instead of a bundle")
-    image: ImageSpec | None = Field(None, description="how images become tensors; only with `model`, a bundle knows")
-    batch_size: int = Field(256, ge=1, description="images per forward pass")
-    workers: int = Field(4, ge=0, le=256, description="processes that read and decode images")
-    max_broken: float = Field(0.01, ge=0, le=1, description="share of unreadable images that stops the run")
-    precision: Precision = Field("auto", description="auto: bf16 where the device is faster with it")
-    device: Device = Field("auto", description="auto: CUDA, else MPS, else CPU")
-    seed: int = Field(0, ge=0, lt=2**31, description="seed of random weights, pairs and resampling")
+    bundle: str | None = Field(default=None, description="address of a model bundle (or of a run that holds one)")
+    model: BackboneSpec | None = Field(
+        default=None, description="an untrained or pre-trained backbone instead of a bundle"
+    )
+    image: ImageSpec | None = Field(
+        default=None, description="how images become tensors; only with `model`, a bundle knows"
+    )
+    batch_size: int = Field(default=256, ge=1, description="images per forward pass")
+    workers: int = Field(default=4, ge=0, le=256, description="processes that read and decode images")
+    max_broken: float = Field(default=0.01, ge=0, le=1, description="share of unreadable images that stops the run")
+    precision: Precision = Field(default="auto", description="auto: bf16 where the device is faster with it")
+    device: Device = Field(default="auto", description="auto: CUDA, else MPS, else CPU")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="seed of random weights, pairs and resampling")
 
     @model_validator(mode="after")
     def _image_needs_model(self) -> "_FromImages":
@@ -41,17 +47,23 @@ class EvaluateSpec(_FromImages):
 
     job: Literal["evaluate"] = "evaluate"
     output: str = Field(description="address of the folder for metrics.json, the per-class table and the pictures")
-    embeddings: str | None = Field(None, description="address of stored embeddings instead of a model and images")
-    data: Source | None = Field(None, description="labelled images; queries when `gallery` is set, else both")
-    gallery: Source | None = Field(None, description="labelled images to search in; without: leave-one-out over `data`")
-    gallery_embeddings: str | None = Field(None, description="stored embeddings to search in, with `embeddings`")
-    metric: Literal["cosine", "l2", "ip"] = Field("cosine", description="similarity between embeddings")
-    ks: list[int] = Field([1, 2, 4, 8, 10, 100], min_length=1, description="the k of Recall@k and CMC")
-    fprs: list[float] = Field([1e-1, 1e-2, 1e-3, 1e-4], description="false-positive rates to report TPR at")
-    max_pairs: int = Field(2_000_000, ge=1000, description="pairs of each sort drawn for verification")
-    bootstrap: int = Field(1000, ge=0, description="resamples for confidence intervals over classes; 0: none")
-    confidence: float = Field(0.95, gt=0, lt=1, description="coverage of the intervals")
-    save_embeddings: bool = Field(False, description="also store the embeddings under `output`")
+    embeddings: str | None = Field(
+        default=None, description="address of stored embeddings instead of a model and images"
+    )
+    data: Source | None = Field(default=None, description="labelled images; queries when `gallery` is set, else both")
+    gallery: Source | None = Field(
+        default=None, description="labelled images to search in; without: leave-one-out over `data`"
+    )
+    gallery_embeddings: str | None = Field(
+        default=None, description="stored embeddings to search in, with `embeddings`"
+    )
+    metric: Literal["cosine", "l2", "ip"] = Field(default="cosine", description="similarity between embeddings")
+    ks: list[int] = Field(default=[1, 2, 4, 8, 10, 100], min_length=1, description="the k of Recall@k and CMC")
+    fprs: list[float] = Field(default=[1e-1, 1e-2, 1e-3, 1e-4], description="false-positive rates to report TPR at")
+    max_pairs: int = Field(default=2_000_000, ge=1000, description="pairs of each sort drawn for verification")
+    bootstrap: int = Field(default=1000, ge=0, description="resamples for confidence intervals over classes; 0: none")
+    confidence: float = Field(default=0.95, gt=0, lt=1, description="coverage of the intervals")
+    save_embeddings: bool = Field(default=False, description="also store the embeddings under `output`")
 
     @model_validator(mode="after")
     def _one_origin(self) -> "EvaluateSpec":
@@ -80,8 +92,10 @@ class EmbedSpec(_FromImages):
     job: Literal["embed"] = "embed"
     output: str = Field(description="address of the folder for the embeddings")
     data: Source = Field(description="images; labels, where the source has them, are kept")
-    format: Literal["parquet", "npy"] = Field("parquet", description="parquet (ids, labels, addresses, vectors) or npy")
-    normalize: bool = Field(True, description="scale vectors to unit length")
+    format: Literal["parquet", "npy"] = Field(
+        default="parquet", description="parquet (ids, labels, addresses, vectors) or npy"
+    )
+    normalize: bool = Field(default=True, description="scale vectors to unit length")
 
     @model_validator(mode="after")
     def _one_origin(self) -> "EmbedSpec":

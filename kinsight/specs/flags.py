@@ -198,9 +198,8 @@ def _siblings(known: list[Setting], path: str, location: tuple[str | int, ...]) 
 
 def unknown_name(shown: str, name: str, names: list[str]) -> SpecError:
     """The error for a flag that does not exist, with the nearest that does."""
-    return SpecError(
-        "spec.unknown-flag", f"no such flag{_nearest(name, names)}", field=shown, remedy="--help lists all"
-    )
+    near = _nearest(name, names).replace("mean ", "mean --").replace("_", "-")
+    return SpecError("spec.unknown-flag", f"no such flag{near}", field=shown, remedy="--help lists all")
 
 
 def _nearest(name: str, names: list[str]) -> str:

@@ -23,7 +23,9 @@ class GemPool(Spec):
     """Generalised mean over positions, with a learned exponent."""
 
     kind: Literal["gem"] = "gem"
-    p: float = Field(3.0, ge=1, le=100, description="exponent to start from; 1 is the mean, large ones the maximum")
+    p: float = Field(
+        default=3.0, ge=1, le=100, description="exponent to start from; 1 is the mean, large ones the maximum"
+    )
 
 
 class TokenPool(Spec):
@@ -45,7 +47,7 @@ class BNNeck(Spec):
     """Batch normalisation, linear layer, dropout."""
 
     kind: Literal["bnneck"] = "bnneck"
-    dropout: float = Field(0.3, ge=0, lt=1, description="share of embedding entries dropped while training")
+    dropout: float = Field(default=0.3, ge=0, lt=1, description="share of embedding entries dropped while training")
 
 
 class CgdNeck(Spec):
@@ -56,7 +58,7 @@ class CgdNeck(Spec):
 
     kind: Literal["cgd"] = "cgd"
     branches: list[Literal["avg", "gem", "max"]] = Field(
-        ["avg", "gem"], min_length=1, max_length=3, description="poolings, in order of concatenation"
+        default=["avg", "gem"], min_length=1, max_length=3, description="poolings, in order of concatenation"
     )
 
 
@@ -67,14 +69,17 @@ class ModelSpec(Spec):
     """From image to embedding."""
 
     backbone: str = Field(
-        "resnet50", description="resnet50, swint_tiny, vit_base, xcit_small, ResNet50, ..., conv4, or any timm name"
+        default="resnet50",
+        description="resnet50, swint_tiny, vit_base, xcit_small, ResNet50, ..., conv4, or any timm name",
     )
     pretrained: str | None = Field(
-        "default", description="`default` (published weights), null (random), or the address of a weights file"
+        default="default", description="`default` (published weights), null (random), or the address of a weights file"
     )
-    backbone_dim: int | None = Field(None, ge=1, description="features the backbone gives; checked when set")
-    embedding_dim: int = Field(1536, ge=2, le=65536, description="length of the embedding vector")
-    pooling: Pooling = Field(AvgPool(), description="from feature map to one vector")
-    neck: Neck = Field(LinearNeck(), description="from pooled features to the embedding")
-    init_from: str | None = Field(None, description="bundle to start from, neck included")
-    compile: bool = Field(False, description="compile the network with torch.compile (needs a C++ compiler on a CPU)")
+    backbone_dim: int | None = Field(default=None, ge=1, description="features the backbone gives; checked when set")
+    embedding_dim: int = Field(default=1536, ge=2, le=65536, description="length of the embedding vector")
+    pooling: Pooling = Field(default=AvgPool(), description="from feature map to one vector")
+    neck: Neck = Field(default=LinearNeck(), description="from pooled features to the embedding")
+    init_from: str | None = Field(default=None, description="bundle to start from, neck included")
+    compile: bool = Field(
+        default=False, description="compile the network with torch.compile (needs a C++ compiler on a CPU)"
+    )

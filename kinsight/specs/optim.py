@@ -11,41 +11,49 @@ class Sgd(Spec):
     """Stochastic gradient descent with momentum."""
 
     kind: Literal["sgd"] = "sgd"
-    lr: float = Field(0.03, gt=0, description="initial learning rate")
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum")
-    nesterov: bool = Field(False, description="Nesterov's form of momentum")
-    weight_decay: float = Field(1e-4, ge=0, description="L2 penalty; not applied to biases and normalisation layers")
-    head_lr_scale: float = Field(1.0, gt=0, description="learning rate of head and neck relative to the backbone's")
+    lr: float = Field(default=0.03, gt=0, description="initial learning rate")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum")
+    nesterov: bool = Field(default=False, description="Nesterov's form of momentum")
+    weight_decay: float = Field(
+        default=1e-4, ge=0, description="L2 penalty; not applied to biases and normalisation layers"
+    )
+    head_lr_scale: float = Field(
+        default=1.0, gt=0, description="learning rate of head and neck relative to the backbone's"
+    )
 
 
 class AdamW(Spec):
     """Adam with decoupled weight decay."""
 
     kind: Literal["adamw"] = "adamw"
-    lr: float = Field(1e-3, gt=0, description="initial learning rate")
-    beta1: float = Field(0.9, ge=0, lt=1, description="decay of the gradient's mean")
-    beta2: float = Field(0.999, ge=0, lt=1, description="decay of the squared gradient's mean")
-    eps: float = Field(1e-8, gt=0, description="added to the denominator")
+    lr: float = Field(default=1e-3, gt=0, description="initial learning rate")
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="decay of the gradient's mean")
+    beta2: float = Field(default=0.999, ge=0, lt=1, description="decay of the squared gradient's mean")
+    eps: float = Field(default=1e-8, gt=0, description="added to the denominator")
     weight_decay: float = Field(
-        0.01, ge=0, description="decoupled decay; not applied to biases and normalisation layers"
+        default=0.01, ge=0, description="decoupled decay; not applied to biases and normalisation layers"
     )
-    head_lr_scale: float = Field(1.0, gt=0, description="learning rate of head and neck relative to the backbone's")
+    head_lr_scale: float = Field(
+        default=1.0, gt=0, description="learning rate of head and neck relative to the backbone's"
+    )
 
 
 Optimizer = Annotated[Sgd | AdamW, Field(discriminator="kind"), default_tag("kind", "sgd")]
 
 
 class _Schedule(Spec):
-    warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up")
-    warmup_ratio: float = Field(1e-4, ge=0, le=1, description="first learning rate, as a share of the initial one")
+    warmup_steps: int = Field(default=0, ge=0, description="steps of linear warm-up")
+    warmup_ratio: float = Field(
+        default=1e-4, ge=0, le=1, description="first learning rate, as a share of the initial one"
+    )
 
 
 class CosineSchedule(_Schedule):
     """Half a cosine from the initial rate to `min_lr`."""
 
     kind: Literal["cosine"] = "cosine"
-    warmup_steps: int = Field(100, ge=0, description="steps of linear warm-up")
-    min_lr: float = Field(1e-6, ge=0, description="learning rate at the end")
+    warmup_steps: int = Field(default=100, ge=0, description="steps of linear warm-up")
+    min_lr: float = Field(default=1e-6, ge=0, description="learning rate at the end")
 
 
 class StepSchedule(_Schedule):
@@ -53,26 +61,28 @@ class StepSchedule(_Schedule):
 
     kind: Literal["step"] = "step"
     at: list[int] = Field(min_length=1, description="when to multiply, rising")
-    unit: Literal["epochs", "steps"] = Field("epochs", description="what `at` counts")
-    gamma: float = Field(0.1, gt=0, le=1, description="factor")
+    unit: Literal["epochs", "steps"] = Field(default="epochs", description="what `at` counts")
+    gamma: float = Field(default=0.1, gt=0, le=1, description="factor")
 
 
 class ExponentialSchedule(_Schedule):
     """Multiply by `gamma` every `every` epochs (or steps); smoothly, or at once with `staircase`."""
 
     kind: Literal["exponential"] = "exponential"
-    gamma: float = Field(0.97, gt=0, le=1, description="factor")
-    every: float = Field(1.0, gt=0, description="interval")
-    unit: Literal["epochs", "steps"] = Field("epochs", description="what `every` counts")
-    staircase: bool = Field(False, description="whole intervals only")
+    gamma: float = Field(default=0.97, gt=0, le=1, description="factor")
+    every: float = Field(default=1.0, gt=0, description="interval")
+    unit: Literal["epochs", "steps"] = Field(default="epochs", description="what `every` counts")
+    staircase: bool = Field(default=False, description="whole intervals only")
 
 
 class PolynomialSchedule(_Schedule):
     """(1 - progress)^power from the initial rate to `min_lr_ratio` of it."""
 
     kind: Literal["polynomial"] = "polynomial"
-    power: float = Field(1.0, gt=0, description="exponent")
-    min_lr_ratio: float = Field(1e-3, ge=0, le=1, description="learning rate at the end, as a share of the initial one")
+    power: float = Field(default=1.0, gt=0, description="exponent")
+    min_lr_ratio: float = Field(
+        default=1e-3, ge=0, le=1, description="learning rate at the end, as a share of the initial one"
+    )
 
 
 class ConstantSchedule(_Schedule):

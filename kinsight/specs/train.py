@@ -27,7 +27,9 @@ class PerClassSampler(Spec):
     """
 
     kind: Literal["per-class"] = "per-class"
-    samples_per_class: int = Field(4, ge=2, description="images of each class in a batch; the batch must divide by it")
+    samples_per_class: int = Field(
+        default=4, ge=2, description="images of each class in a batch; the batch must divide by it"
+    )
 
 
 Sampler = Annotated[ShuffleSampler | PerClassSampler, Field(discriminator="kind"), default_tag("kind", "shuffle")]
@@ -36,28 +38,28 @@ Sampler = Annotated[ShuffleSampler | PerClassSampler, Field(discriminator="kind"
 class HeadSpec(Spec):
     """Where the class weights live."""
 
-    shard: Literal["none"] = Field("none", description="class weights are whole on every process")
+    shard: Literal["none"] = Field(default="none", description="class weights are whole on every process")
 
 
 class BatchSpec(Spec):
     """How many images make one optimizer step."""
 
-    size: int = Field(64, ge=1, description="images per step over all processes")
-    accumulate: int = Field(1, ge=1, description="pieces a step's images are computed in, to save memory")
+    size: int = Field(default=64, ge=1, description="images per step over all processes")
+    accumulate: int = Field(default=1, ge=1, description="pieces a step's images are computed in, to save memory")
 
 
 class EmaSpec(Spec):
     """Exponential moving average of the weights; validation and the bundle use the average."""
 
-    decay: float = Field(0.999, gt=0, lt=1, description="share of the old average kept at each step")
+    decay: float = Field(default=0.999, gt=0, lt=1, description="share of the old average kept at each step")
 
 
 class ValidateSpec(Spec):
     """When and by which number the best model is chosen."""
 
-    every_epochs: int = Field(1, ge=1, description="epochs between validations")
+    every_epochs: int = Field(default=1, ge=1, description="epochs between validations")
     metric: str = Field(
-        "recall@1",
+        default="recall@1",
         description="recall@k, precision@k, map@r, r_precision, map or mrr",
         pattern=r"^[a-z_]+(@[a-z0-9]+)?$",
     )
@@ -66,15 +68,15 @@ class ValidateSpec(Spec):
 class EarlyStopSpec(Spec):
     """Stop when validation has not improved for a while."""
 
-    patience: int = Field(10, ge=1, description="validations without improvement before stopping")
+    patience: int = Field(default=10, ge=1, description="validations without improvement before stopping")
 
 
 class CheckpointSpec(Spec):
     """How much work an interruption can cost."""
 
-    every_epochs: int = Field(10, ge=1, description="epochs between checkpoints")
-    every_minutes: float = Field(15.0, gt=0, description="minutes between checkpoints")
-    keep: int = Field(3, ge=1, description="newest checkpoints kept")
+    every_epochs: int = Field(default=10, ge=1, description="epochs between checkpoints")
+    every_minutes: float = Field(default=15.0, gt=0, description="minutes between checkpoints")
+    keep: int = Field(default=3, ge=1, description="newest checkpoints kept")
 
 
 class TrainSpec(Spec):
@@ -82,30 +84,32 @@ class TrainSpec(Spec):
 
     job: Literal["train"] = "train"
     output: str = Field(description="address of the run folder: checkpoints, metrics, the model bundle")
-    task: Literal["metric"] = Field("metric", description="metric: embeddings judged by retrieval")
+    task: Literal["metric"] = Field(default="metric", description="metric: embeddings judged by retrieval")
     data: DataSpec = Field(description="images, labels, decoding, augmentation")
-    sampler: Sampler = Field(ShuffleSampler(), description="which images meet in a batch")
-    model: ModelSpec = Field(ModelSpec(), description="backbone, pooling, neck, first weights")
-    head: HeadSpec = Field(HeadSpec(), description="class weights")
-    loss: Loss = Field(AMSoftmax(), description="what is minimised")
-    extra_losses: list[Loss] = Field([], description="further weighted loss terms, as YAML")
-    optimizer: Optimizer = Field(Sgd(), description="how weights move")
-    schedule: Schedule = Field(CosineSchedule(), description="learning rate over time")
-    batch: BatchSpec = Field(BatchSpec(), description="images per step")
+    sampler: Sampler = Field(default=ShuffleSampler(), description="which images meet in a batch")
+    model: ModelSpec = Field(default=ModelSpec(), description="backbone, pooling, neck, first weights")
+    head: HeadSpec = Field(default=HeadSpec(), description="class weights")
+    loss: Loss = Field(default=AMSoftmax(), description="what is minimised")
+    extra_losses: list[Loss] = Field(default=[], description="further weighted loss terms, as YAML")
+    optimizer: Optimizer = Field(default=Sgd(), description="how weights move")
+    schedule: Schedule = Field(default=CosineSchedule(), description="learning rate over time")
+    batch: BatchSpec = Field(default=BatchSpec(), description="images per step")
     epochs: int | None = Field(
-        None, ge=1, description="passes over the training images; 200 when neither it nor steps is set"
+        default=None, ge=1, description="passes over the training images; 200 when neither it nor steps is set"
     )
-    steps: int | None = Field(None, ge=1, description="optimizer steps, instead of epochs")
-    clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient")
-    ema: EmaSpec | None = Field(None, description="average the weights over steps")
-    precision: Precision = Field("auto", description="auto: bf16 where the device is faster with it")
-    device: Device = Field("auto", description="auto: CUDA, else MPS, else CPU")
-    nproc: int | None = Field(None, ge=1, description="processes on this machine; default: one per GPU, one on a CPU")
-    sync_batchnorm: bool = Field(True, description="batch statistics over all processes")
-    validate_: ValidateSpec = Field(ValidateSpec(), alias="validate", description="choice of the best epoch")
-    early_stop: EarlyStopSpec | None = Field(None, description="stop when validation stands still")
-    checkpoint: CheckpointSpec = Field(CheckpointSpec(), description="what an interruption can cost")
-    seed: int = Field(0, ge=0, lt=2**31, description="seed of weights, order and augmentation")
+    steps: int | None = Field(default=None, ge=1, description="optimizer steps, instead of epochs")
+    clip_norm: float | None = Field(default=None, gt=0, description="largest norm of the gradient")
+    ema: EmaSpec | None = Field(default=None, description="average the weights over steps")
+    precision: Precision = Field(default="auto", description="auto: bf16 where the device is faster with it")
+    device: Device = Field(default="auto", description="auto: CUDA, else MPS, else CPU")
+    nproc: int | None = Field(
+        default=None, ge=1, description="processes on this machine; default: one per GPU, one on a CPU"
+    )
+    sync_batchnorm: bool = Field(default=True, description="batch statistics over all processes")
+    validate_: ValidateSpec = Field(default=ValidateSpec(), alias="validate", description="choice of the best epoch")
+    early_stop: EarlyStopSpec | None = Field(default=None, description="stop when validation stands still")
+    checkpoint: CheckpointSpec = Field(default=CheckpointSpec(), description="what an interruption can cost")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="seed of weights, order and augmentation")
 
     @field_validator("extra_losses")
     @classmethod
@@ -126,10 +130,10 @@ class TrainSpec(Spec):
         if self.data.validation is None:
             if self.early_stop is not None:
                 raise ValueError("early_stop needs data.validation")
-            if "validate_" in self.model_fields_set:
+            if self.validate_ != ValidateSpec():
                 raise ValueError("validate needs data.validation")
         if self.model.neck.kind == "cgd":
-            if "pooling" in self.model.model_fields_set:
+            if self.model.pooling != ModelSpec.model_fields["pooling"].default:
                 raise ValueError("model.pooling has no effect with the cgd neck: set model.neck.branches")
             branches = len(self.model.neck.branches)
             if self.model.embedding_dim % branches:

@@ -15,14 +15,17 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
-from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save as save_tensors
 
 from kinsight import storage
 from kinsight.errors import DataError
 from kinsight.parallel.collectives import rank, world_size
 from kinsight.parallel.groups import barrier, is_main
+from kinsight.storage.local import sync_directory
 from kinsight.training.averaging import WeightAverage
 
 FORMAT = "kinsight-checkpoint"
@@ -69,7 +72,7 @@ def save(folder: Path, training: Training, spec: dict[str, Any], *, keep: int) -
     scratch = folder / f".{target.name}.partial"
     if is_main():
         shutil.rmtree(scratch, ignore_errors=True)
-        storage.make_folder(scratch)
+        storage.make_directory(scratch)
     barrier()
     with storage.local_errors(scratch):
         _save_tensors(scratch, _tensors(training))
@@ -80,7 +83,7 @@ def save(folder: Path, training: Training, spec: dict[str, Any], *, keep: int) -
             if target.exists():
                 shutil.rmtree(target)
             os.replace(scratch, target)
-            storage.sync_folder(folder)
+            sync_directory(folder)
             _drop_old(folder, keep)
     barrier()
     return target
@@ -147,7 +150,18 @@ def _save_tensors(folder: Path, tensors: dict[str, Tensor]) -> None:
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns of its own saving without a process group
-        dcp.save(_contiguous(tensors), storage_writer=writer, no_dist=world_size() == 1)
+        try:
+            save_tensors(_contiguous(tensors), storage_writer=writer, no_dist=world_size() == 1)
+        except CheckpointException as error:
+            raise _cause(error) from error
+
+
+def _cause(error: CheckpointException) -> BaseException:
+    """The operating system's error behind a failed save, where there is one."""
+    for failure, _ in error.failures.values():
+        if isinstance(failure, OSError):
+            return failure
+    return error
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Any]:
@@ -159,7 +173,7 @@ def _load_tensors(folder: Path, tensors: dict[str, Tensor]) -> None:
     buffers: dict[str, Any] = {name: torch.empty(t.shape, dtype=t.dtype) for name, t in tensors.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        dcp.load(buffers, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=world_size() == 1)
+        load(buffers, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=world_size() == 1)
     with torch.no_grad():
         for name, tensor in tensors.items():
             tensor.copy_(buffers[name])
@@ -170,7 +184,9 @@ def _save_random_state(file: Path) -> None:
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         states["cuda"] = torch.cuda.get_rng_state().numpy()
     with file.open("wb") as stream:
-        np.savez(stream, **states)
+        np.savez(stream, allow_pickle=False, **states)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def _restore_random_state(file: Path) -> None:
@@ -181,8 +197,6 @@ def _restore_random_state(file: Path) -> None:
 
 
 def _write_header(folder: Path, training: Training, spec: dict[str, Any]) -> None:
-    for file in folder.iterdir():
-        storage.sync_file(file)
     header = {
         "format": FORMAT,
         "version": VERSION,

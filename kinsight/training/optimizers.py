@@ -5,22 +5,25 @@ from typing import assert_never
 import torch
 from torch import nn
 
+from kinsight.models import EmbeddingNet
 from kinsight.specs.optim import AdamW, Optimizer, Sgd
 
 
-def build_optimizer(spec: Optimizer, backbone: nn.Module, learner: nn.Module) -> torch.optim.Optimizer:
-    """An optimizer over all parameters of `learner`, of which those of `backbone` have the plain rate.
+def build_optimizer(spec: Optimizer, net: EmbeddingNet, objective: nn.Module) -> torch.optim.Optimizer:
+    """An optimizer over the network and the objective's class weights.
 
-    Weight decay applies to matrices and convolutions only: not to biases, normalisation layers and single numbers.
-    Each group carries `lr_scale`, its rate relative to the schedule's.
+    The backbone has the schedule's rate, everything else `head_lr_scale` times that; each group carries its factor as
+    `lr_scale`. Weight decay applies to matrices and convolutions only: not to biases, normalisation, single numbers.
     """
-    in_backbone = {id(parameter) for parameter in backbone.parameters()}
     buckets: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for parameter in learner.parameters():
-        if parameter.requires_grad:
-            scale = 1.0 if id(parameter) in in_backbone else spec.head_lr_scale
-            decay = spec.weight_decay if parameter.ndim > 1 else 0.0
-            buckets.setdefault((scale, decay), []).append(parameter)
+
+    def add(parameter: nn.Parameter, scale: float, decay: bool) -> None:
+        buckets.setdefault((scale, spec.weight_decay if decay else 0.0), []).append(parameter)
+
+    for tagged in net.tagged_parameters():
+        add(tagged.parameter, 1.0 if tagged.part == "backbone" else spec.head_lr_scale, tagged.decay)
+    for parameter in objective.parameters():
+        add(parameter, spec.head_lr_scale, parameter.ndim > 1)
     groups = [
         {"params": parameters, "lr_scale": scale, "weight_decay": decay, "lr": spec.lr * scale}
         for (scale, decay), parameters in buckets.items()

@@ -1,14 +1,14 @@
 """The run folder: what `train` writes, and whether it may write there.
 
-    spec.yaml        the resolved settings
-    metrics.jsonl    one JSON object for each logged step and each validation
-    events.jsonl     progress, for programs
-    tensorboard/     the same numbers for TensorBoard
-    checkpoints/     see checkpoint.py
-    best/            model bundle of the best validation so far
-    bundle/          the model bundle, at the end
-    training.png     loss, learning rate and validation over steps
-    run.json         written last: the run is finished
+spec.yaml        the resolved settings
+metrics.jsonl    one JSON object for each logged step and each validation
+events.jsonl     progress, for programs
+tensorboard/     the same numbers for TensorBoard
+checkpoints/     see checkpoint.py
+best/            model bundle of the best validation so far
+bundle/          the model bundle, at the end
+training.png     loss, learning rate and validation over steps
+run.json         written last: the run is finished
 """
 
 import json

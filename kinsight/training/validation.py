@@ -62,4 +62,3 @@ def metric_ks(metric: str) -> tuple[int, ...]:
     """The k of Recall@k to compute: the usual ones and the one the best model is chosen by."""
     _, _, k = metric.partition("@")
     return tuple(sorted({1, 2, 4, 8, *([int(k)] if k.isdigit() else [])}))
-

@@ -1,0 +1,152 @@
+"""Flags and YAML become one checked spec; faults come back with where, what, expected and the nearest name."""
+
+import json
+
+import pytest
+
+from kinsight.errors import SpecError
+from kinsight.specs.flags import load_yaml, resolve
+from kinsight.specs.load import as_tree, as_yaml, spec_class
+from kinsight.specs.table import JOBS
+from kinsight.specs.train import TrainSpec
+
+NEEDED = ["--output", "runs/x", "--data.train.path", "list.txt"]
+
+
+def train(*words: str, base: dict | None = None) -> TrainSpec:
+    return resolve(TrainSpec, [*NEEDED, *words], base)  # type: ignore[return-value]
+
+
+def fault(*words: str, base: dict | None = None) -> str:
+    with pytest.raises(SpecError) as caught:
+        train(*words, base=base)
+    return str(caught.value)
+
+
+def test_defaults_are_the_documented_ones():
+    spec = train()
+    assert (spec.loss.kind, spec.loss.margin, spec.loss.scale) == ("am-softmax", 0.4, 30.0)
+    assert (spec.optimizer.kind, spec.optimizer.lr, spec.optimizer.momentum, spec.optimizer.weight_decay) == (
+        "sgd", 0.03, 0.9, 1e-4,
+    )  # fmt: skip
+    assert (spec.batch.size, spec.schedule.kind, spec.data.augment.kind) == (64, "cosine", "photo")
+    assert (spec.model.backbone, spec.model.embedding_dim) == ("resnet50", 1536)
+
+
+@pytest.mark.parametrize("flag", ["--loss.margin-deg", "--loss.margin_deg"])
+@pytest.mark.parametrize("equals", [True, False])
+def test_dashes_underscores_equals_and_spaces_are_one(flag: str, equals: bool):
+    words = [f"{flag}=20"] if equals else [flag, "20"]
+    spec = train("--loss.kind", "arcface", *words)
+    assert (spec.loss.kind, spec.loss.margin_deg, spec.loss.scale) == ("arcface", 20.0, 64.0)
+
+
+def test_a_setting_without_kind_means_the_default_arm():
+    assert train("--loss.margin", "0.2").loss.margin == 0.2
+
+
+def test_another_kind_drops_what_yaml_set_for_the_old_one():
+    base = {"loss": {"kind": "am-softmax", "margin": 0.2, "scale": 10.0, "ce": {"weight": 2.0}}}
+    loss = train("--loss.kind", "arcface", base=base).loss
+    assert (loss.margin_deg, loss.scale) == (28.6, 64.0)
+    assert loss.ce is not None and loss.ce.weight == 2.0, "what both arms declare alike stays"
+    assert train("--optimizer.kind", "adamw", base={"optimizer": {"lr": 0.5}}).optimizer.lr == 1e-3
+    source = train("--data.train.format", "folder", base={"data": {"train": {"path": "there"}}}).data.train
+    assert (source.format, source.path) == ("folder", "list.txt")
+
+
+def test_the_order_of_flags_does_not_matter():
+    one = train("--loss.kind", "arcface", "--loss.scale", "32")
+    other = train("--loss.scale", "32", "--loss.kind", "arcface")
+    assert one == other and one.loss.scale == 32.0
+
+
+def test_booleans_lists_null_and_groups():
+    assert train("--sync-batchnorm", "false").sync_batchnorm is False
+    assert train("--no-sync-batchnorm").sync_batchnorm is False
+    assert train("--model.compile").model.compile is True
+    assert train("--model.pretrained", "null").model.pretrained is None
+    assert train("--schedule.kind", "step", "--schedule.at", "10", "20").schedule.at == [10, 20]
+    assert train("--schedule.kind", "step", "--schedule.at=10,20").schedule.at == [10, 20]
+    assert train("--ema").ema is not None
+    assert train("--ema.decay", "0.9").ema.decay == 0.9
+    assert train("--ema", "null", base={"ema": {"decay": 0.9}}).ema is None
+    assert train("--ema", base={"ema": {"decay": 0.9}}).ema.decay == 0.9
+    extra = train("--extra-losses", "[{kind: supcon, weight: 0.5}]").extra_losses
+    assert extra[0].kind == "supcon" and extra[0].weight == 0.5
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--loss.margn", "1"], "did you mean --loss.margin?"),
+        (["--lerning-rate", "1"], "no such flag"),
+        (["--loss.margin"], "needs a value"),
+        (["stray"], "not a flag"),
+        (["--seed", "1", "--seed", "2"], "given twice"),
+        (["--loss.kind", "arcfase"], "did you mean arcface?"),
+        (["--loss.margin", "3"], "loss.margin='3'"),
+        (["--loss.kind", "softmax", "--loss.margin", "0.3"], "softmax has no such setting; it belongs to loss"),
+        (["--model.pooling.p", "3"], "it belongs to model.pooling gem"),
+        (["--epochs", "3", "--steps", "4"], "give one of them"),
+        (["--loss.weight", "2"], "loss.weight has no effect"),
+        (["--early-stop.patience", "2"], "needs data.validation"),
+        (["--validate.every-epochs", "2"], "needs data.validation"),
+        (["--sampler.kind", "per-class", "--batch.size", "63"], "must divide by sampler.samples_per_class"),
+        (["--loss.kind", "supcon", "--batch.accumulate", "2"], "a pair loss needs the whole batch"),
+        (["--model.neck.kind", "cgd", "--model.embedding-dim", "33"], "must divide by 2"),
+        (["--model.neck.kind", "cgd", "--model.pooling.kind", "max"], "model.pooling has no effect"),
+        (["--schedule.kind", "step", "--schedule.at", "20", "10"], "must rise"),
+        (["--seed", "x"], "seed='x'"),
+        (["--head.shard", "ranks"], "head.shard='ranks'"),
+    ],
+)
+def test_faults_name_the_setting_and_what_was_expected(words: list[str], expected: str):
+    assert expected in fault(*words)
+
+
+def test_a_mistyped_yaml_field_is_answered_with_the_nearest_name():
+    text = fault(base={"loss": {"margni": 0.3}, "scheduel": {}})
+    assert "loss.margni: no such setting; did you mean loss.margin?" in text
+    assert "scheduel: no such setting; did you mean schedule?" in text
+
+
+def test_yaml_faults_name_the_line():
+    with pytest.raises(SpecError, match=r"spec\.yaml:3: is not YAML"):
+        load_yaml("a: 1\nb: [1, 2\n", "spec.yaml")
+    with pytest.raises(SpecError, match="holds list, not settings"):
+        load_yaml("- a\n", "spec.yaml")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], "give one of bundle, model, embeddings"),
+        (["--bundle", "b"], "data.path is needed"),
+        (["--bundle", "b", "--embeddings", "e"], "got bundle, embeddings"),
+        (["--bundle", "b", "--data.path", "p", "--image.image-size", "28"], "image has no effect without model"),
+        (["--embeddings", "e", "--data.path", "p"], "have no effect with embeddings"),
+        (["--embeddings", "e", "--ks", "0"], "every k must be at least 1"),
+    ],
+)
+def test_evaluate_refuses_what_cannot_take_effect(words: list[str], expected: str):
+    with pytest.raises(SpecError, match=expected):
+        resolve(spec_class("evaluate"), ["--output", "o", *words])
+
+
+def test_resolved_specs_round_trip_through_yaml_and_json():
+    spec = train("--loss.kind", "supcon", "--ema", "--data.validation.format", "csv", "--data.validation.path", "v.csv")
+    assert resolve(TrainSpec, [], load_yaml(as_yaml(spec), "x")) == spec
+    plain = train("--model.neck.kind", "cgd")
+    assert resolve(TrainSpec, [], load_yaml(as_yaml(plain), "x")) == plain
+    assert resolve(TrainSpec, [], json.loads(json.dumps(as_tree(spec)))) == spec
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_every_job_has_a_spec_that_explains_itself(job: str):
+    from kinsight.specs.fields import settings
+
+    model = spec_class(job)
+    assert (model.__doc__ or "").strip()
+    for setting in settings(model):
+        assert setting.help, f"{job}: {setting.name} has no description"
