@@ -1,8 +1,8 @@
 """Real servers on loopback for tests: `rclone serve s3` (checks signatures), `moto_server`, and a plain web server.
 
-    with rclone_server(folder) as server:          # starts in well under a second
-        environment = server.environment("s3")     # variables for s3://, or "oss" for oss://
-        server.stop(); server.start()              # an outage; what is stored stays (rclone) or is lost (moto)
+with rclone_server(folder) as server:          # starts in well under a second
+    environment = server.environment("s3")     # variables for s3://, or "oss" for oss://
+    server.stop(); server.start()              # an outage; what is stored stays (rclone) or is lost (moto)
 """
 
 import os
@@ -17,6 +17,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pytest
+
+from kinsight.storage import Address
 
 KEY, SECRET = "testkey", "testsecret"
 _BIN = Path(sys.executable).parent
@@ -122,3 +126,20 @@ def _running(server: Server) -> Iterator[Server]:
         yield server
     finally:
         server.stop()
+
+
+@dataclass
+class Place:
+    """A fresh directory on a running server. root: its address."""
+
+    server: Server
+    scheme: str
+    root: Address
+
+
+def use(server: Server, scheme: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Place:
+    """A fresh directory on `server`, with the environment set so that `scheme`:// reaches it."""
+    for name, value in server.environment(scheme).items():
+        monkeypatch.setenv(name, value)
+    folder = "".join(letter if letter.isalnum() else "-" for letter in request.node.name)
+    return Place(server, scheme, Address.parse(f"{scheme}://{server.bucket}/{folder}"))

@@ -32,6 +32,7 @@ class Endpoint:
     key: str | None = field(default=None, repr=False)
     secret: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
+    profile: str | None = None
     credentials_from: str = ""
     timeout_s: float = 60.0
 
@@ -55,6 +56,11 @@ def _s3_endpoint() -> Endpoint:
         region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None,
         addressing=_addressing("KINSIGHT_S3_ADDRESSING", "path" if url and _needs_path_style(url) else "auto"),
         anonymous=_flag("KINSIGHT_S3_ANONYMOUS"),
+        # Part of the value, so that a changed environment means another client; absent ones leave AWS's chain alone.
+        key=os.environ.get("AWS_ACCESS_KEY_ID") or None,
+        secret=os.environ.get("AWS_SECRET_ACCESS_KEY") or None,
+        token=os.environ.get("AWS_SESSION_TOKEN") or None,
+        profile=os.environ.get("AWS_PROFILE") or None,
         credentials_from="AWS's credential chain (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws, instance role)",
         timeout_s=timeout_s(),
     )

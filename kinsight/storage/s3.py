@@ -49,13 +49,18 @@ def _known(address: Address) -> Stat:
 
 def write_object(address: Address, source: Source, progress: Progress | None = None) -> None:
     """The object holds `source` afterwards, or what it held before. Raises StorageError."""
-    if source.size <= PART_BYTES:
-        body = source.read(0, source.size)
-        _request(address, _call, "put_object", {**_place(address), "Body": body})
+    small = source.size <= PART_BYTES
+    try:
+        if small:
+            _request(address, _call, "put_object", {**_place(address), "Body": source.read(0, source.size)})
+        else:
+            upload_id = _request(address, _call, "create_multipart_upload", _place(address))["UploadId"]
+    except NoObject:
+        raise no_bucket(address) from None
+    if small:
         if progress:
-            progress(len(body))
+            progress(source.size)
         return
-    upload_id = _request(address, _call, "create_multipart_upload", _place(address))["UploadId"]
     try:
         _write_parts(address, source, upload_id, progress)
     except BaseException:

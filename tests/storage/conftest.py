@@ -1,29 +1,17 @@
 """Both object servers, once per session, under both schemes; and an environment that knows nothing else."""
 
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import servers
 
 from kinsight import storage
-from kinsight.storage import Address
-
-
-@dataclass
-class Place:
-    """A fresh directory on a running server. root: its address."""
-
-    server: servers.Server
-    scheme: str
-    root: Address
 
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import os
-
     for name in list(os.environ):
         if name.startswith(("AWS_", "OSS_", "KINSIGHT_")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
@@ -48,18 +36,13 @@ def moto() -> Iterator[servers.Server]:
 
 
 @pytest.fixture(params=["rclone-s3", "rclone-oss", "moto-s3", "moto-oss"])
-def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Place:
+def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> servers.Place:
     name, _, scheme = request.param.partition("-")
-    return use(request.getfixturevalue(name), scheme, monkeypatch, request)
+    return servers.use(request.getfixturevalue(name), scheme, monkeypatch, request)
 
 
 @pytest.fixture
-def rclone_place(rclone: servers.Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Place:
-    return use(rclone, "s3", monkeypatch, request)
-
-
-def use(server: servers.Server, scheme: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Place:
-    for name, value in server.environment(scheme).items():
-        monkeypatch.setenv(name, value)
-    folder = "".join(letter if letter.isalnum() else "-" for letter in request.node.name)
-    return Place(server, scheme, Address.parse(f"{scheme}://{server.bucket}/{folder}"))
+def rclone_place(
+    rclone: servers.Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> servers.Place:
+    return servers.use(rclone, "s3", monkeypatch, request)

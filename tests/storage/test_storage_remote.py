@@ -3,12 +3,21 @@
 import random
 
 import pytest
+from servers import use
 
 from kinsight import storage
 from kinsight.errors import StorageError
-from kinsight.storage import Address
+from kinsight.storage import Address, s3
+from kinsight.storage.sources import parallel
 
-NAMES = ["plain.txt", "with space.txt", "中文 目录/图片 一.jpg", "a#b?c%20d+e&f=g.bin", "emoji-😀.bin", "deep/er/still.x"]
+NAMES = [
+    "plain.txt",
+    "with space.txt",
+    "中文 目录/图片 一.jpg",
+    "a#b?c%20d+e&f=g.bin",
+    "emoji-😀.bin",
+    "deep/er/still.x",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -100,19 +109,12 @@ def test_listing_is_sorted_and_complete(place):
     assert storage.is_directory(place.root.child("a")) and not storage.is_directory(place.root.child("a.txt"))
 
 
-def test_listing_over_several_pages(place):
+@pytest.mark.parametrize("name", ["rclone", "moto"])
+def test_listing_over_several_pages(name, monkeypatch, request):
+    root = use(request.getfixturevalue(name), "s3", monkeypatch, request).root
     names = [f"{number:04d}" for number in range(1005)]
-    if place.server.kind == "rclone":
-        assert place.server.folder is not None
-        folder = place.server.folder / place.server.bucket / place.root.path
-        folder.mkdir(parents=True)
-        for name in names:
-            (folder / name).write_bytes(b"")
-    else:
-        from kinsight.storage.sources import parallel
-
-        parallel(lambda name: storage.write_bytes(place.root.child(name), b""), names)
-    assert [entry.relative for entry in storage.list_files(place.root)] == names
+    parallel(lambda name: storage.write_bytes(root.child(name), b""), names)
+    assert [entry.relative for entry in storage.list_files(root)] == names
 
 
 def test_listing_what_is_absent_or_a_file(place):
@@ -125,11 +127,7 @@ def test_listing_what_is_absent_or_a_file(place):
 
 
 def test_folder_marker_is_an_empty_directory(moto, monkeypatch, request):
-    from conftest import use
-
     root = use(moto, "s3", monkeypatch, request).root
-    from kinsight.storage import s3
-
     s3._request(root, s3._call, "put_object", {"Bucket": root.container, "Key": f"{root.path}/empty/"})
     assert storage.list_files(root.child("empty")) == []
 
@@ -166,8 +164,6 @@ def test_missing_key_and_bucket(place):
 @pytest.mark.parametrize("scheme", ["s3", "oss"])
 @pytest.mark.parametrize("wrong", ["KEY", "SECRET"])
 def test_wrong_credentials(rclone, monkeypatch, request, scheme, wrong):
-    from conftest import use
-
     root = use(rclone, scheme, monkeypatch, request).root
     secret = "wrong-and-secret"
     name = {
