@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kinsight.errors import SpecError
 from kinsight.losses.head import ClassHead, Stats
-from kinsight.losses.numerics import nonzero
+from kinsight.losses.numerics import nonzero, wide_dtype
 from kinsight.parallel.collectives import Group, all_gather_rows, all_reduce_sum, rank, row_counts, world_size
 
 
@@ -126,8 +126,9 @@ class Objective(nn.Module):
         emb_BD, target_B: this rank's rows, not gathered. aux_BD: input of the terms that read auxiliary features.
         global_batch: rows of the whole optimizer step, over all ranks and all pieces it is accumulated from; without
         it, the rows of all ranks now. Summed over the pieces and averaged over the ranks, the loss, its gradients and
-        the statistics are those of one process on the whole step (a pair loss sees pairs within a piece only).
-        sample_weight_B: weights from 0; every mean becomes sum(w * loss) / sum(w).
+        the statistics are those of one process on the whole step (but pairs are sought within a piece only).
+        sample_weight_B: weights from 0, on all ranks or none; every mean becomes sum(w * loss) / sum(w), within a piece
+        where a step has several.
         Raises SpecError when a term reads auxiliary features and there are none.
         """
         batch = self._batch(emb_BD, target_B, aux_BD, global_batch, sample_weight_B)
@@ -158,7 +159,7 @@ class Objective(nn.Module):
         whole = rows_now if global_batch is None else global_batch
         share: Tensor | float = world * rows / max(whole, 1)
         if weight_B is not None:
-            local = weight_B.detach().sum(dtype=torch.float32)
+            local = weight_B.detach().sum(dtype=wide_dtype(emb_BD, weight_B))
             share = world * rows_now / max(whole, 1) * local / nonzero(all_reduce_sum(local, self.group))
         return Batch(
             emb=emb_BD,
