@@ -115,9 +115,13 @@ class Task:
 
     def _event_fields(self) -> dict[str, Any]:
         return {
-            "task": self.name, "done": self.done, "total": self.total, "unit": self.unit,
-            "rate": round(self.rate, 3), **self._fields,
-        }  # fmt: skip
+            "task": self.name,
+            "done": self.done,
+            "total": self.total,
+            "unit": self.unit,
+            "rate": round(self.rate, 3),
+            **self._fields,
+        }
 
     def _print_line(self) -> None:
         share = f"{100 * self.done / self.total:3.0f} %  " if self.total else ""
@@ -170,7 +174,15 @@ def _rich_bar() -> Any:
     )
 
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(), TextColumn("/"), TimeRemainingColumn(), TextColumn("{task.fields[detail]}"),
-        console=console(), transient=False, refresh_per_second=4,
-    )  # fmt: skip
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("/"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}"),
+        console=console(),
+        transient=False,
+        refresh_per_second=4,
+    )

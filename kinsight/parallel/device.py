@@ -16,9 +16,11 @@ def pick_device(name: str) -> torch.device:
     if name == "cuda":
         if not torch.cuda.is_available():
             raise SpecError(
-                "run.no-device", "this machine has no CUDA device that torch can use", field="device=cuda",
+                "run.no-device",
+                "this machine has no CUDA device that torch can use",
+                field="device=cuda",
                 remedy="set device=auto, or look at `kinsight doctor`",
-            )  # fmt: skip
+            )
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     if name == "mps" and not torch.backends.mps.is_available():
         raise SpecError("run.no-device", "this machine has no MPS device", field="device=mps", remedy="set device=auto")

@@ -82,7 +82,7 @@ def save(folder: Path, training: Training, spec: dict[str, Any], *, keep: int) -
             _write_header(scratch, training, spec)
             if target.exists():
                 shutil.rmtree(target)
-            os.replace(scratch, target)
+            scratch.replace(target)
             sync_directory(folder)
             _drop_old(folder, keep)
     barrier()
@@ -106,9 +106,11 @@ def restore(path: Path, training: Training) -> None:
     missing = set(header["tensors"]) ^ set(tensors)
     if missing:
         raise DataError(
-            "checkpoint.tensors", f"does not fit this model: {', '.join(sorted(missing)[:3])} ...", field=str(path),
+            "checkpoint.tensors",
+            f"does not fit this model: {', '.join(sorted(missing)[:3])} ...",
+            field=str(path),
             remedy="give the settings the run was started with, or --overwrite to start anew",
-        )  # fmt: skip
+        )
     _load_tensors(path, tensors)
     if training.scaler is not None and header["scaler"] is not None:
         training.scaler.load_state_dict(header["scaler"])
@@ -214,16 +216,20 @@ def _read_header(path: Path) -> dict[str, Any]:
     header = json.loads((path / HEADER).read_text(encoding="utf-8"))
     if header.get("format") != FORMAT or header.get("version") != VERSION:
         raise DataError(
-            "checkpoint.version", f"is {header.get('format')} version {header.get('version')}; expected {FORMAT} {VERSION}",
-            field=str(path / HEADER), remedy="use the version of kinsight that wrote it",
-        )  # fmt: skip
+            "checkpoint.version",
+            f"{header.get('format')} {header.get('version')}: expected {FORMAT} {VERSION}",
+            field=str(path / HEADER),
+            remedy="use the version of kinsight that wrote it",
+        )
     for name, size in header["files"].items():
         file = path / name
         if not file.is_file() or file.stat().st_size != size:
             raise DataError(
-                "checkpoint.altered", f"is missing or not {size} bytes long", field=str(file),
+                "checkpoint.altered",
+                f"is missing or not {size} bytes long",
+                field=str(file),
                 remedy=f"delete {path} to go on from the checkpoint before it",
-            )  # fmt: skip
+            )
     return header
 
 

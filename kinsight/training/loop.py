@@ -44,16 +44,20 @@ def fit(prepared: Prepared, run: RunFolder, record: Record, stop: StopRequest) -
     saver = _Saver(prepared, run)
     window = _Window()
     started = time.monotonic() - position.seconds
-    with progress.task(
-        "train", total_steps, "steps", events=record.events, quiet=not is_main()
-    ) as bar, _batches(prepared) as batches:  # fmt: skip
+    with (
+        progress.task("train", total_steps, "steps", events=record.events, quiet=not is_main()) as bar,
+        _batches(prepared) as batches,
+    ):
         bar.skip_to(position.step)
         while position.step < total_steps and not position.stopped_early:
             batch = next(batches)
             rate = learning_rate(
-                spec.schedule, spec.optimizer.lr, position.step,
-                steps_per_epoch=prepared.steps_per_epoch, total_steps=total_steps,
-            )  # fmt: skip
+                spec.schedule,
+                spec.optimizer.lr,
+                position.step,
+                steps_per_epoch=prepared.steps_per_epoch,
+                total_steps=total_steps,
+            )
             set_learning_rate(training.optimizer, rate)
             agreed = _agree(batch, stop.wanted, saver.time_is_up())
             if min(agreed.rows) > 0:
@@ -74,9 +78,10 @@ def fit(prepared: Prepared, run: RunFolder, record: Record, stop: StopRequest) -
                 saver.save()
             if agreed.stop and position.step < total_steps:
                 raise InterruptedRun(
-                    "run.interrupted", f"stopped at step {position.step} of {total_steps}, state saved in {spec.output}",
+                    "run.interrupted",
+                    f"stopped at step {position.step} of {total_steps}; the state is saved in {spec.output}",
                     remedy="give the same command again to go on",
-                )  # fmt: skip
+                )
     if prepared.validation is None:
         with evaluated_weights(prepared):
             keep_best(prepared, run)
@@ -173,7 +178,7 @@ def _stop_if_not_finite(loss: Tensor, stats: dict[str, Tensor], prepared: Prepar
     first = prepared.records.uri(int(batch.index_B[0]))
     raise RunError(
         "run.not-finite",
-        f"the loss is {value} at step {position.step} (epoch {position.epoch}, rank {rank()}); no step was taken: {terms}; "
+        f"the loss is {value} at step {position.step} (epoch {position.epoch}, rank {rank()}), before the step: {terms}; "
         f"learning rate {prepared.training.optimizer.param_groups[0]['lr']:.3g}, {arithmetic}; {where}; "
         f"the batch began with {first}",
         remedy="lower optimizer.lr or set clip_norm; if precision is fp16, try bf16; the last checkpoint is intact",

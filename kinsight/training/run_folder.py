@@ -55,9 +55,11 @@ class RunFolder:
         self.resumed = state[1]
         if not self.path.is_dir():
             raise SpecError(
-                "run.not-shared", f"{self.path} is not visible from every machine", field=f"output={spec.output}",
+                "run.not-shared",
+                f"{self.path} is not visible from every machine",
+                field=f"output={spec.output}",
                 remedy="with several machines, give an output on a file system they share",
-            )  # fmt: skip
+            )
 
     def _claim(self, output: "storage.OutputDir", overwrite: bool) -> bool:
         output.check_writable()
@@ -79,14 +81,18 @@ class RunFolder:
         differing = differing_fields(before, as_tree(self.spec))
         if differing:
             raise SpecError(
-                "run.other-settings", f"holds a run of other settings: {'; '.join(differing)}",
-                field=f"output={self.spec.output}", remedy="choose another output, or --overwrite to replace that run",
-            )  # fmt: skip
+                "run.other-settings",
+                f"holds a run of other settings: {'; '.join(differing)}",
+                field=f"output={self.spec.output}",
+                remedy="choose another output, or --overwrite to replace that run",
+            )
         if finished:
             raise SpecError(
-                "run.finished", "holds a finished run of these settings", field=f"output={self.spec.output}",
+                "run.finished",
+                "holds a finished run of these settings",
+                field=f"output={self.spec.output}",
                 remedy="choose another output, or --overwrite to train anew",
-            )  # fmt: skip
+            )
 
     def _clear(self, output: "storage.OutputDir") -> None:
         for name in _OURS:

@@ -24,9 +24,7 @@ class StopRequest:
         if self.wanted and number == signal.SIGINT and not under_launcher():
             raise KeyboardInterrupt
         if not self.wanted and is_main():
-            say(
-                "stopping after this step and saving; Ctrl-C again stops at once and loses the time since the checkpoint"
-            )
+            say("stopping after this step and saving; Ctrl-C again stops at once, back to the last checkpoint")
         self.wanted = True
 
 

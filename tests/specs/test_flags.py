@@ -27,8 +27,11 @@ def test_defaults_are_the_documented_ones():
     spec = train()
     assert (spec.loss.kind, spec.loss.margin, spec.loss.scale) == ("am-softmax", 0.4, 30.0)
     assert (spec.optimizer.kind, spec.optimizer.lr, spec.optimizer.momentum, spec.optimizer.weight_decay) == (
-        "sgd", 0.03, 0.9, 1e-4,
-    )  # fmt: skip
+        "sgd",
+        0.03,
+        0.9,
+        1e-4,
+    )
     assert (spec.batch.size, spec.schedule.kind, spec.data.augment.kind) == (64, "cosine", "photo")
     assert (spec.model.backbone, spec.model.embedding_dim) == ("resnet50", 1536)
 

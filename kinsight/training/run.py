@@ -1,0 +1,121 @@
+"""The `train` job: one process or several, fresh or resumed."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kinsight import __version__, storage
+from kinsight.parallel.device import pick_device
+from kinsight.parallel.groups import default_processes, is_main, launch, process_group, under_launcher
+from kinsight.progress import clean, say
+from kinsight.reports.gallery import training_picture
+from kinsight.specs.load import as_tree, of
+from kinsight.specs.train import TrainSpec
+from kinsight.training import checkpoint
+from kinsight.training.loop import fit
+from kinsight.training.record import Record, read_rows
+from kinsight.training.run_folder import RunFolder
+from kinsight.training.setup import Prepared, prepare
+from kinsight.training.signals import stop_requests
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """output: the run folder's address. bundle: the model bundle's. best: best validation value, None without
+    validation. best_epoch: epochs done when it was reached. steps: optimizer steps done.
+    """
+
+    output: str
+    bundle: str
+    best: float | None
+    best_epoch: int | None
+    steps: int
+
+
+def train(spec: TrainSpec | Mapping[str, Any], *, overwrite: bool = False) -> TrainResult:
+    """Train a model; the same as `kinsight train`.
+
+    spec: the settings, or a mapping of them. overwrite: replace what an earlier run left at the output.
+    An unfinished run of the same settings is gone on with. Raises KinsightError: SpecError and DataError for what
+    must be mended first, RunError for a training that failed, InterruptedRun after Ctrl-C with the state saved.
+    """
+    spec = of(TrainSpec, spec)
+    device = pick_device(spec.device)
+    processes = spec.nproc or default_processes(spec.device)
+    if under_launcher() or processes == 1:
+        with process_group(device):
+            return _train_here(spec, overwrite)
+    with tempfile.TemporaryDirectory(prefix="kinsight-") as folder:
+        file = Path(folder) / "spec.json"
+        file.write_text(json.dumps(as_tree(spec)), encoding="utf-8")
+        launch("kinsight.training.worker", [str(file), *(["--overwrite"] if overwrite else [])], processes)
+    return _result(spec, json.loads(storage.read_text(storage.Address.parse(spec.output).child("run.json"))))
+
+
+def _train_here(spec: TrainSpec, overwrite: bool) -> TrainResult:
+    """This process's part; every rank calls it."""
+    device = pick_device(spec.device)
+    run = RunFolder(spec, overwrite=overwrite)
+    try:
+        prepared = prepare(spec, device)
+        _resume(prepared, run)
+        record = Record(run.path if is_main() else None, from_step=prepared.training.position.step)
+        try:
+            with stop_requests() as stop:
+                fit(prepared, run, record, stop)
+        finally:
+            record.close()
+            prepared.loader.close()
+            if prepared.validation is not None:
+                prepared.validation.close()
+        return _result(spec, _finish(prepared, run))
+    finally:
+        run.close()
+
+
+def _resume(prepared: Prepared, run: RunFolder) -> None:
+    path = checkpoint.newest(run.path / "checkpoints")
+    if path is None:
+        return
+    checkpoint.restore(path, prepared.training)
+    if is_main():
+        say(f"going on    from step {prepared.training.position.step:,} of {prepared.total_steps:,} ({path.name})")
+
+
+def _finish(prepared: Prepared, run: RunFolder) -> dict[str, Any]:
+    """Write the final bundle, the picture and the header; the run is finished after this."""
+    position, spec = prepared.training.position, prepared.spec
+    broken = [{"image": uri, "reason": reason} for uri, reason in prepared.loader.broken]
+    summary = clean(
+        {
+            "kinsight": __version__,
+            "position": asdict(position),
+            "metric": spec.validate_.metric if spec.data.validation is not None else None,
+            "num_classes": prepared.records.num_classes,
+            "num_images": len(prepared.records),
+            "data_fingerprint": prepared.records.fingerprint,
+            "broken_images": broken,
+        }
+    )
+    if not is_main():
+        return summary
+    with storage.local_errors(run.path):
+        shutil.copytree(run.path / "best", run.path / "bundle", dirs_exist_ok=True)
+    training_picture(read_rows(run.path), run.path / "training.png")
+    run.finish(summary)
+    if broken:
+        say(f"broken      {len(broken)} images were skipped, named in run.json")
+    if position.best is not None:
+        say(f"best        {spec.validate_.metric} {position.best:.4f} after epoch {position.best_epoch}")
+    say(f"bundle      {spec.output}/bundle")
+    return summary
+
+
+def _result(spec: TrainSpec, summary: dict[str, Any]) -> TrainResult:
+    position = summary["position"]
+    bundle = str(storage.Address.parse(spec.output).child("bundle"))
+    return TrainResult(spec.output, bundle, position["best"], position["best_epoch"], position["step"])

@@ -1,0 +1,218 @@
+"""From a spec to everything the loop needs, cheap checks first: nothing is trained before all of them have passed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kinsight.data import (
+    ImageLoader,
+    Records,
+    Sampler,
+    build_sampler,
+    check_images_exist,
+    read_class_names,
+    read_records,
+)
+from kinsight.errors import DataError, SpecError
+from kinsight.evaluation.embedding import ImageReader
+from kinsight.losses import Objective, build_objective
+from kinsight.models import BundleHeader, EmbeddingNet, backbone_dim, build_network, make_header
+from kinsight.parallel.batchnorm import convert
+from kinsight.parallel.collectives import world_size
+from kinsight.parallel.device import Arithmetic, choose_precision
+from kinsight.parallel.groups import is_main
+from kinsight.progress import say, warn
+from kinsight.specs.load import as_tree
+from kinsight.specs.train import TrainSpec
+from kinsight.training.averaging import WeightAverage
+from kinsight.training.checkpoint import Training
+from kinsight.training.optimizers import build_optimizer
+
+DEFAULT_EPOCHS = 200
+
+
+class Learner(nn.Module):
+    """Network and objective as one module: images in, loss out, so that gradients of both are averaged together."""
+
+    def __init__(self, net: EmbeddingNet, objective: Objective, *, compiled: bool) -> None:
+        super().__init__()
+        self.net, self.objective = net, objective
+        self._embed = torch.compile(net.forward_with_aux) if compiled else net.forward_with_aux
+
+    def forward(
+        self, images_BCHW: Tensor, label_B: Tensor, global_batch: int | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of this rank's images and its statistics; see `Objective.forward`."""
+        emb_BD, aux_BE = self._embed(images_BCHW)
+        return self.objective(emb_BD, label_B, aux_BD=aux_BE, global_batch=global_batch)
+
+
+@dataclass
+class Prepared:
+    """Everything a training needs, ready on this rank."""
+
+    spec: TrainSpec
+    device: torch.device
+    arithmetic: Arithmetic
+    records: Records
+    sampler: Sampler
+    loader: ImageLoader
+    validation: ImageReader | None
+    validation_labels: np.ndarray
+    net: EmbeddingNet
+    training: Training
+    steps_per_epoch: int
+    total_steps: int
+
+
+def prepare(spec: TrainSpec, device: torch.device) -> Prepared:
+    """Read the lists, check everything that can be checked, build the objects. Raises KinsightError."""
+    _check_dimensions(spec)
+    arithmetic = choose_precision(spec.precision, device)
+    records = read_training_records(spec)
+    validation = _read_validation(spec)
+    sampler = build_sampler(spec.sampler, records.label_N, batch_size=spec.batch.size, seed=spec.seed)
+    steps_per_epoch = len(sampler.epoch(0))
+    total_steps = spec.steps or (spec.epochs or DEFAULT_EPOCHS) * steps_per_epoch
+    _check_ranks(spec, sampler)
+    net, training = _build_training(spec, records, device)
+    loader = ImageLoader(
+        records,
+        spec.data,
+        augment=spec.data.augment,
+        workers=_workers_here(spec),
+        cache=spec.data.cache,
+        max_broken=spec.data.max_broken,
+        seed=spec.seed,
+        pin_memory=device.type == "cuda",
+    )
+    reader = None
+    if validation is not None:
+        reader = ImageReader(
+            validation, spec.data, workers=_workers_here(spec), max_broken=spec.data.max_broken, cache=spec.data.cache
+        )
+    prepared = Prepared(
+        spec,
+        device,
+        arithmetic,
+        records,
+        sampler,
+        loader,
+        reader,
+        validation.label_N if validation is not None else np.zeros(0, np.int64),
+        net,
+        training,
+        steps_per_epoch,
+        total_steps,
+    )
+    if is_main():
+        _introduce(prepared, validation)
+    return prepared
+
+
+def read_training_records(spec: TrainSpec) -> Records:
+    """The training images, checked against `data.classes` and `data.num_classes`."""
+    classes = read_class_names(spec.data.classes) if spec.data.classes is not None else None
+    records = read_records(spec.data.train, classes=classes, num_classes=spec.data.num_classes)
+    check_images_exist(records)
+    return records
+
+
+def _read_validation(spec: TrainSpec) -> Records | None:
+    if spec.data.validation is None:
+        return None
+    records = read_records(spec.data.validation, own_vocabulary=True)
+    check_images_exist(records)
+    if records.count_C.max(initial=0) < 2:
+        raise DataError(
+            "data.no-pairs",
+            f"no class of {records.source} has two images, so nothing can be retrieved",
+            field="data.validation",
+            remedy="give validation images of which at least two share a class",
+        )
+    return records
+
+
+def _check_dimensions(spec: TrainSpec) -> None:
+    dim = backbone_dim(spec.model.backbone, spec.data)
+    if spec.model.backbone_dim not in (None, dim):
+        raise SpecError(
+            "spec.backbone-dim",
+            f"{spec.model.backbone} gives {dim} features",
+            field=f"model.backbone_dim={spec.model.backbone_dim}",
+            remedy=f"set it to {dim}, or leave it out",
+        )
+
+
+def _check_ranks(spec: TrainSpec, sampler: Sampler) -> None:
+    smallest = min(len(batch) for batch in sampler.epoch(0))
+    if smallest < world_size():
+        raise SpecError(
+            "run.batch-too-small",
+            f"a batch of {smallest} images cannot be shared by {world_size()} processes",
+            field=f"batch.size={spec.batch.size}",
+            remedy="use fewer processes (nproc) or another batch.size",
+        )
+
+
+def _workers_here(spec: TrainSpec) -> int:
+    """Loader workers are per machine: the processes on it share them."""
+    return -(-spec.data.workers // world_size()) if spec.data.workers else 0
+
+
+def _build_training(spec: TrainSpec, records: Records, device: torch.device) -> tuple[EmbeddingNet, Training]:
+    with_aux = spec.loss.ce is not None
+    net = build_network(spec.model, image=spec.data, seed=spec.seed, with_aux=with_aux)
+    objective = build_objective(
+        spec.loss,
+        num_classes=max(records.num_classes, 1),
+        embedding_dim=spec.model.embedding_dim,
+        aux_dim=spec.model.embedding_dim if with_aux else None,
+        extra=spec.extra_losses,
+        seed=spec.seed,
+    )
+    if spec.sync_batchnorm and world_size() > 1:
+        convert(net)
+    net.to(device).train()
+    objective.to(device).train()
+    learner = Learner(net, objective, compiled=spec.model.compile)
+    optimizer = build_optimizer(spec.optimizer, net, objective)
+    average = WeightAverage(net, spec.ema.decay) if spec.ema is not None else None
+    scaler = choose_precision(spec.precision, device).scaler()
+    torch.manual_seed(spec.seed)
+    return net, Training(learner, optimizer, average, scaler)
+
+
+def bundle_header(prepared: Prepared) -> BundleHeader:
+    """What the bundle says of this training."""
+    spec = prepared.spec
+    return make_header(
+        prepared.net,
+        model=spec.model,
+        image=spec.data,
+        class_names=prepared.records.class_names,
+        data_fingerprint=prepared.records.fingerprint,
+        spec=as_tree(spec),
+    )
+
+
+def _introduce(prepared: Prepared, validation: Records | None) -> None:
+    spec, arithmetic = prepared.spec, prepared.arithmetic
+    for records in (prepared.records, validation):
+        for note in records.notes if records is not None else ():
+            warn(note)
+    weights = sum(parameter.numel() for parameter in prepared.net.parameters())
+    say(f"images      {len(prepared.records):,} of {prepared.records.num_classes:,} classes")
+    if validation is not None:
+        say(f"validation  {len(validation):,} images of {validation.num_classes:,} classes, by {spec.validate_.metric}")
+    else:
+        say("validation  none: no early stopping, and the last model counts as the best")
+    say(f"network     {spec.model.backbone}, {weights:,} weights, at first {prepared.net.origin.source or 'random'}")
+    if prepared.net.origin.licence:
+        say(f"licence     the first weights are under {prepared.net.origin.licence}")
+    say(
+        f"computing   {prepared.device} in {arithmetic.name} ({arithmetic.why}), {world_size()} process(es) of "
+        f"{torch.get_num_threads()} thread(s); {prepared.total_steps:,} steps of {spec.batch.size} images"
+    )

@@ -1,0 +1,25 @@
+"""One of several training processes: `python -m kinsight.training.worker SPEC.json [--overwrite]`."""
+
+import json
+import sys
+from pathlib import Path
+
+from kinsight.errors import KinsightError
+from kinsight.parallel.groups import report_failure
+from kinsight.training.run import train
+
+
+def main(words: list[str]) -> int:
+    """Train as the spec file says; a failure is reported to the launching process, which speaks to the user."""
+    spec = json.loads(Path(words[0]).read_text(encoding="utf-8"))
+    try:
+        train(spec, overwrite="--overwrite" in words)
+    except KinsightError as error:
+        if not report_failure(error):
+            print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
