@@ -1,0 +1,47 @@
+"""Networks: backbone, pooling, neck; their first weights; the bundles that keep them.
+
+Importing this package is cheap; torch comes with the first name that is used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kinsight.models.artefact import BundleHeader
+    from kinsight.models.build import backbone_dim, build_backbone, build_network, check_model
+    from kinsight.models.bundle import Bundle, load_bundle, make_header, save_bundle
+    from kinsight.models.network import EmbeddingNet, TaggedParameter
+
+_HOME = {
+    "BundleHeader": "artefact",
+    "backbone_dim": "build",
+    "build_backbone": "build",
+    "build_network": "build",
+    "check_model": "build",
+    "Bundle": "bundle",
+    "load_bundle": "bundle",
+    "make_header": "bundle",
+    "save_bundle": "bundle",
+    "EmbeddingNet": "network",
+    "TaggedParameter": "network",
+}
+
+__all__ = [
+    "Bundle",
+    "BundleHeader",
+    "EmbeddingNet",
+    "TaggedParameter",
+    "backbone_dim",
+    "build_backbone",
+    "build_network",
+    "check_model",
+    "load_bundle",
+    "make_header",
+    "save_bundle",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,194 @@
+"""Backbones: built by timm (or `conv4`), known by what they give before any weight exists."""
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from kinsight.errors import SpecError
+from kinsight.models.conv4 import CONV4_DIM, CONV4_SMALLEST, Conv4
+from kinsight.models.names import BackboneName
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+# Parts that see only the class token: useless, and without gradient, once patches are pooled instead.
+_CLASS_TOKEN_ONLY = ("cls_token", "blocks_token_only")
+_CLASS_ATTENTION = "cls_attn_blocks"
+
+
+class FeatureMap(NamedTuple):
+    """What a backbone gives for a batch.
+
+    map_BDHW: features by position; patch tokens count as a column of height L and width 1.
+    token_BD: the class token, where the network has one.
+    """
+
+    map_BDHW: Tensor  # noqa: N815  shape letters
+    token_BD: Tensor | None  # noqa: N815
+
+
+@dataclass(frozen=True)
+class FeatureLayout:
+    """How a backbone's raw output is to be read. dim: features per position, D."""
+
+    kind: Literal["NCHW", "NHWC", "NLC"]
+    dim: int
+    prefix_tokens: int = 0
+
+    @property
+    def has_token(self) -> bool:
+        return self.prefix_tokens > 0
+
+    def read(self, output: Tensor) -> FeatureMap:
+        """Views of the raw output, nothing copied."""
+        match self.kind:
+            case "NCHW":
+                return FeatureMap(output, None)
+            case "NHWC":
+                return FeatureMap(output.permute(0, 3, 1, 2), None)
+            case "NLC":
+                patches = output[:, self.prefix_tokens :].transpose(1, 2).unsqueeze(-1)
+                return FeatureMap(patches, output[:, 0] if self.has_token else None)
+
+
+def build(name: BackboneName, *, in_chans: int, image_size: int) -> nn.Module:
+    """The backbone with random weights from torch's generator, without pooling and classifier.
+
+    Raises SpecError if the network cannot take images of that size, with the nearest size that it can.
+    """
+    layout_of(name, in_chans=in_chans, image_size=image_size)
+    return _construct(name, in_chans, image_size)
+
+
+@functools.lru_cache(maxsize=256)
+def layout_of(name: BackboneName, *, in_chans: int, image_size: int) -> FeatureLayout:
+    """What the backbone gives for images of `image_size`, found on the meta device: no weight is made.
+
+    Raises SpecError as `build` does.
+    """
+    try:
+        return _probe(name, in_chans, image_size)
+    except SpecError:
+        raise
+    except Exception as error:
+        raise _unfit(name, in_chans, image_size, error) from error
+
+
+def default_normalisation(name: BackboneName) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per colour channel, in 0..1, that the published weights expect; ImageNet's else."""
+    cfg = pretrained_cfg(name)
+    if cfg is None or len(cfg.mean) != 3:
+        return IMAGENET_MEAN, IMAGENET_STD
+    return tuple(cfg.mean), tuple(cfg.std)
+
+
+def pretrained_cfg(name: BackboneName) -> Any | None:
+    """timm's record of the published weights (place, licence, normalisation), or None outside timm's registry."""
+    if not name.in_timm:
+        return None
+    import timm.models
+
+    return timm.models.get_pretrained_cfg(cast(str, name.architecture))
+
+
+def freeze_unused(backbone: nn.Module) -> None:
+    """Take class-attention parts out of training, for a network whose patch tokens are pooled.
+
+    XCiT and CaiT add their class token at the end, so that nothing of it reaches the patches.
+    """
+    blocks = getattr(backbone, _CLASS_ATTENTION, None)
+    late = blocks is not None or hasattr(backbone, "blocks_token_only")
+    if not late:
+        return
+    for key, parameter in backbone.named_parameters():
+        if key.split(".")[0] in _CLASS_TOKEN_ONLY:
+            parameter.requires_grad_(False)
+    for block in blocks if isinstance(blocks, nn.ModuleList) else ():
+        for part in ("attn", "mlp", "gamma2", *(() if getattr(block, "tokens_norm", True) else ("norm2",))):
+            if isinstance(member := getattr(block, part), nn.Module | nn.Parameter):
+                member.requires_grad_(False)
+
+
+def _construct(name: BackboneName, in_chans: int, image_size: int) -> nn.Module:
+    if name.architecture is None:
+        return Conv4(in_chans)
+    import timm
+
+    options: dict[str, Any] = dict(name.options)
+    cfg = timm.models.get_pretrained_cfg(name.architecture)
+    # Networks with learned positions or windows must know the size; the others refuse the option.
+    if cfg is not None and cfg.fixed_input_size and image_size != cfg.input_size[-1]:
+        options["img_size"] = image_size
+    return timm.create_model(
+        name.architecture, pretrained=False, num_classes=0, global_pool="", in_chans=in_chans, **options
+    )
+
+
+def _probe(name: BackboneName, in_chans: int, image_size: int) -> FeatureLayout:
+    if name.architecture is None:
+        if image_size < CONV4_SMALLEST:
+            raise ValueError(f"four halvings need at least {CONV4_SMALLEST} pixels")
+        return FeatureLayout("NCHW", CONV4_DIM)
+    with torch.device("meta"), torch.no_grad():
+        net = _construct(name, in_chans, image_size).eval()
+        _check_patches(net, image_size)
+        output = net(torch.empty(1, in_chans, image_size, image_size))
+    if not isinstance(output, Tensor) or output.ndim not in (3, 4):
+        raise ValueError("it gives no feature map")
+    return _read_layout(net, output)
+
+
+def _check_patches(net: nn.Module, image_size: int) -> None:
+    """A remainder would be cut off without a word."""
+    patch = getattr(getattr(net, "patch_embed", None), "patch_size", None)
+    side = patch[0] if isinstance(patch, tuple) else patch
+    if isinstance(side, int) and image_size % side:
+        raise ValueError(f"{image_size} does not divide into patches of {side} pixels")
+
+
+def _read_layout(net: nn.Module, output: Tensor) -> FeatureLayout:
+    if output.numel() == 0:
+        raise ValueError("nothing is left of so small an image")
+    if output.ndim == 4:
+        if str(getattr(net, "output_fmt", "NCHW")).endswith("NHWC"):
+            return FeatureLayout("NHWC", output.shape[3])
+        return FeatureLayout("NCHW", output.shape[1])
+    prefix = getattr(net, "num_prefix_tokens", None)
+    if prefix is None:  # a square of patches, or a square and a class token
+        prefix = 0 if math.isqrt(output.shape[1]) ** 2 == output.shape[1] else 1
+    return FeatureLayout("NLC", output.shape[2], prefix)
+
+
+def _unfit(name: BackboneName, in_chans: int, image_size: int, error: Exception) -> SpecError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    near = _nearest_size(name, in_chans, image_size)
+    if near is None:
+        return SpecError(
+            "spec.backbone-unusable",
+            f"{name.name} cannot serve as a backbone: {reason}",
+            field="model.backbone",
+            remedy="choose another backbone",
+        )
+    return SpecError(
+        "spec.image-size",
+        f"{name.name} cannot take images of {image_size} pixels: {reason}",
+        field="data.image_size",
+        remedy=f"set it to {near}, or choose a backbone without this limit (resnet50)",
+    )
+
+
+def _nearest_size(name: BackboneName, in_chans: int, image_size: int) -> int | None:
+    """The nearest multiple of 16, 14 or 32 pixels that the network takes, or its own size; None if nothing works."""
+    cfg = pretrained_cfg(name)
+    own = cfg.input_size[-1] if cfg is not None else 224
+    around = {step * max(1, image_size // step + more) for step in (14, 16, 32) for more in (0, 1)}
+    for size in [*sorted(around - {image_size}, key=lambda size: (abs(size - image_size), size)), own]:
+        try:
+            _probe(name, in_chans, size)
+        except Exception:
+            continue
+        return size
+    return None
