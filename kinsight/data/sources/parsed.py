@@ -1,0 +1,37 @@
+"""What every reader of a source returns, before labels become class numbers and paths become addresses."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from kinsight.data.labels import LabelKind
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """N images with M labels among them.
+
+    path_N: string chunks, as written in the source. label_M: string chunks, the labels of all images one after the
+    other; count_N: how many of them are each image's. line_N: line in the source, where it has lines. group_N: any
+    type. extra: further columns. place: where record i stands, for messages.
+    """
+
+    path_N: pa.ChunkedArray
+    label_M: pa.ChunkedArray
+    count_N: np.ndarray
+    place: Callable[[int], str]
+    kind: LabelKind = "value"
+    line_N: np.ndarray | None = None
+    group_N: pa.ChunkedArray | None = None
+    extra: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    def __len__(self) -> int:
+        return len(self.count_N)
+
+
+def strings(blocks: Sequence[pa.Array]) -> pa.ChunkedArray:
+    """Blocks of strings as one column."""
+    return pa.chunked_array(blocks, pa.string())

@@ -1,0 +1,139 @@
+"""From a source's spec to Records: parse, resolve addresses, number the labels."""
+
+from collections.abc import Sequence
+from typing import assert_never
+
+import numpy as np
+import pyarrow as pa
+
+from kinsight.data.arrow import pc
+from kinsight.data.labels import Numbering, natural_key, number_labels
+from kinsight.data.records import Records
+from kinsight.data.sources.folder import read_folder
+from kinsight.data.sources.image_list import read_image_list
+from kinsight.data.sources.itag import read_itag
+from kinsight.data.sources.parsed import Parsed
+from kinsight.data.sources.paths import resolve_paths, root_of
+from kinsight.data.sources.sop import read_sop
+from kinsight.data.sources.table import read_csv, read_parquet
+from kinsight.specs.data import Csv, Folder, ImageList, Itag, Parquet, Sop, Source
+from kinsight.storage import Address
+
+_COUNT_REPEATS_UP_TO = 2_000_000  # images; telling repeats apart costs a second and 100 MB per million
+
+
+def read_records(
+    source: Source,
+    *,
+    classes: Sequence[str] | None = None,
+    num_classes: int | None = None,
+    own_vocabulary: bool = False,
+    labelled: bool = True,
+) -> Records:
+    """Read all images and labels that `source` names.
+
+    classes: class names in label order (see `read_class_names`). num_classes: how many classes must suffice.
+    own_vocabulary: neither applies; the labels stand for themselves. labelled: an image without a label is an error;
+    without, such images have an empty list of labels.
+    Raises DataError naming file and line, StorageError if an address does not answer.
+    """
+    parsed = _parse(source, labelled=labelled)
+    label_M, numbering = _number(parsed, classes, num_classes, own_vocabulary)
+    labels_N = _lists(label_M, parsed.count_N)
+    uri_N = resolve_paths(parsed.path_N, _root(source))
+    columns = {"uri": uri_N, "labels": labels_N}
+    if parsed.group_N is not None:
+        columns["group"] = _group_numbers(parsed.group_N)
+    if parsed.line_N is not None:
+        columns["line"] = pa.chunked_array([pa.array(parsed.line_N, pa.int32())])
+    notes = (*parsed.notes, *numbering.notes, *_repeats(uri_N))
+    return Records(pa.table({**columns, **parsed.extra}), numbering.class_names, str(Address.parse(source.path)), notes)
+
+
+def _parse(source: Source, *, labelled: bool) -> Parsed:
+    match source:
+        case ImageList():
+            return read_image_list(source, labelled=labelled)
+        case Folder():
+            return read_folder(source, labelled=labelled)
+        case Itag():
+            return read_itag(source, labelled=labelled)
+        case Sop():
+            return read_sop(source)
+        case Csv():
+            return read_csv(source, labelled=labelled)
+        case Parquet():
+            return read_parquet(source, labelled=labelled)
+        case _:
+            assert_never(source)
+
+
+def _root(source: Source) -> Address:
+    match source:
+        case Folder():
+            return root_of(source.path, source.path)
+        case Itag():
+            return root_of(None, source.path)
+        case _:
+            return root_of(source.root, source.path)
+
+
+def _number(
+    parsed: Parsed, classes: Sequence[str] | None, num_classes: int | None, own_vocabulary: bool
+) -> tuple[np.ndarray, Numbering]:
+    """int32 class number per label, and the vocabulary."""
+    encoded = parsed.label_M.dictionary_encode().unify_dictionaries()
+    texts: list[str] = encoded.chunk(0).dictionary.to_pylist() if encoded.num_chunks else []
+    text_M = np.concatenate(
+        [np.zeros(0, np.int32), *(chunk.indices.to_numpy(zero_copy_only=False) for chunk in encoded.chunks)]
+    )
+
+    def where(text: int) -> str:
+        label = int(np.flatnonzero(text_M == text)[0])
+        return parsed.place(int(np.searchsorted(np.cumsum(parsed.count_N, dtype=np.int64), label, side="right")))
+
+    numbering = number_labels(
+        texts,
+        kind=parsed.kind,
+        classes=classes,
+        num_classes=num_classes,
+        own_vocabulary=own_vocabulary,
+        where=where,
+    )
+    return numbering.number_T[text_M], numbering
+
+
+def _lists(label_M: np.ndarray, count_N: np.ndarray) -> pa.ChunkedArray:
+    """list<int32> per image, each label once."""
+    if count_N.size and count_N.max() > 1:
+        row_M = np.repeat(np.arange(len(count_N)), count_N)
+        pair_M = row_M.astype(np.int64) << 32 | label_M
+        first = np.sort(np.unique(pair_M, return_index=True)[1])
+        label_M, count_N = label_M[first], np.bincount(row_M[first], minlength=len(count_N))
+    offset_N1 = np.concatenate([[0], np.cumsum(count_N, dtype=np.int64)])
+    assert offset_N1[-1] < 2**31, "more labels than Arrow's lists count"
+    lists = pa.ListArray.from_arrays(pa.array(offset_N1.astype(np.int32)), pa.array(label_M, pa.int32()))
+    return pa.chunked_array([lists])
+
+
+def _group_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """int32 groups: integers as they are where they fit, anything else numbered in natural order; none is -1."""
+    if pa.types.is_integer(column.type) and not column.null_count:
+        limits = pc.min_max(column)
+        if limits["min"].as_py() >= 0 and limits["max"].as_py() < 2**31:
+            return column.cast(pa.int32())
+    encoded = column.cast(pa.string()).dictionary_encode().unify_dictionaries()
+    texts = encoded.chunk(0).dictionary.to_pylist()
+    number_T = np.empty(len(texts), np.int32)
+    number_T[sorted(range(len(texts)), key=lambda t: natural_key(texts[t]))] = np.arange(len(texts))
+    text_N = np.concatenate(
+        [pc.fill_null(chunk.indices, -1).to_numpy(zero_copy_only=False) for chunk in encoded.chunks]
+    )
+    number_N = np.where(text_N < 0, -1, number_T[text_N] if len(texts) else -1)
+    return pa.chunked_array([pa.array(number_N, pa.int32())])
+
+
+def _repeats(uri_N: pa.ChunkedArray) -> tuple[str, ...]:
+    if len(uri_N) > _COUNT_REPEATS_UP_TO or not (repeats := len(uri_N) - pc.count_distinct(uri_N).as_py()):
+        return ()
+    return (f"{repeats} lines repeat an image that an earlier line names; they are kept, and count each time",)
