@@ -1,15 +1,38 @@
 """What all heads over classes share: class weights in, one loss out, and nobody else sees the B x C logits."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kinsight.errors import DataError, SpecError
-from kinsight.losses.numerics import class_rows, unit_rows, weighted_mean, wide_dtype, without_autocast
+from kinsight.losses.numerics import class_rows, nonzero, unit_rows, weighted_mean, wide_dtype, without_autocast
 
 Stats = dict[str, Tensor]
+Margin = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What logits are made of: (x @ rows^T) * row_factor + bias, over all classes or any block of them.
+
+    x: (B, D), the head's scale in it. rows: (C, D). row_factor, bias: (C,) or None. Normalised class weights are
+    divided by their lengths after the product: B x C numbers instead of C x D.
+    """
+
+    x: Tensor
+    rows: Tensor
+    row_factor: Tensor | None = None
+    bias: Tensor | None = None
+
+    def logits(self) -> Tensor:
+        """(B, C)."""
+        if self.row_factor is None:
+            return F.linear(self.x, self.rows, self.bias)
+        product_BC = F.linear(self.x, self.rows) * self.row_factor
+        return product_BC if self.bias is None else product_BC + self.bias
 
 
 class ClassHead(nn.Module):
@@ -33,7 +56,7 @@ class ClassHead(nn.Module):
         *,
         scale: float,
         seed: int,
-        margin: Callable[[Tensor], Tensor] | None = None,
+        margin: Margin | None = None,
         bias: bool = False,
         uniform: bool = False,
     ) -> None:
@@ -54,8 +77,7 @@ class ClassHead(nn.Module):
         """
         label_B = self._labels(emb_BD, target)
         with without_autocast(emb_BD):
-            x_BD, rows_CD = self._factors(emb_BD)
-            loss_B, hit_B = self._sample_losses(x_BD, rows_CD, label_B)
+            loss_B, hit_B = self._sample_losses(self._factors(emb_BD), label_B)
             loss = weighted_mean(loss_B, sample_weight_B)
             accuracy = weighted_mean(hit_B.to(loss_B.dtype), sample_weight_B)
         return loss, {"accuracy": accuracy.detach()}
@@ -63,16 +85,14 @@ class ClassHead(nn.Module):
     def logits(self, emb_BD: Tensor) -> Tensor:
         """Class scores (B, C) to predict from, float32 or wider, without margin."""
         with without_autocast(emb_BD):
-            x_BD, rows_CD = self._factors(emb_BD)
-            return F.linear(x_BD, rows_CD, self._bias(x_BD))
+            return self._factors(emb_BD).logits()
 
     def extra_repr(self) -> str:
         keywords = getattr(self.margin, "keywords", {})
         margin = "".join(f", {name}={value:g}" for name, value in keywords.items())
         return f"num_classes={self.num_classes}, embedding_dim={self.embedding_dim}, scale={self.scale:g}{margin}"
 
-    def _factors(self, emb_BD: Tensor) -> tuple[Tensor, Tensor]:
-        """The two matrices whose product the logits are (before the bias); the scale is in the first."""
+    def _factors(self, emb_BD: Tensor) -> Factors:
         if emb_BD.dim() != 2 or emb_BD.shape[1] != self.embedding_dim:
             raise SpecError(
                 "loss.embedding-dim",
@@ -82,28 +102,30 @@ class ClassHead(nn.Module):
         dtype = wide_dtype(emb_BD, self.weight_CD)
         emb_BD, weight_CD = emb_BD.to(dtype), self.weight_CD.to(dtype)
         x_BD = unit_rows(emb_BD) if self.unit_embeddings else emb_BD
-        return x_BD * self.scale, unit_rows(weight_CD) if self.unit_weights else weight_CD
+        return Factors(
+            x=x_BD * self.scale,
+            rows=weight_CD,
+            row_factor=1 / nonzero(torch.linalg.vector_norm(weight_CD, dim=1)) if self.unit_weights else None,
+            bias=None if self.bias_C is None else self.bias_C.to(dtype),
+        )
 
-    def _sample_losses(self, x_BD: Tensor, rows_CD: Tensor, label_B: Tensor) -> tuple[Tensor, Tensor]:
+    def _sample_losses(self, factors: Factors, label_B: Tensor) -> tuple[Tensor, Tensor]:
         margin = self.margin
         if margin is None:
             change_own = None
         elif self.unit_embeddings and self.unit_weights:
             change_own = _on_cosine(margin, self.scale)
         else:
-            change_own = _on_cosine(margin, self._own_length(x_BD, rows_CD, label_B))
-        loss_B, _, hit_B = class_cross_entropy(x_BD, rows_CD, self._bias(x_BD), label_B, change_own)
+            change_own = _on_cosine(margin, self._own_length(factors, label_B))
+        loss_B, _, hit_B = class_cross_entropy(factors, label_B, change_own)
         return loss_B, hit_B
 
-    def _own_length(self, x_BD: Tensor, rows_CD: Tensor, label_B: Tensor) -> Tensor:
+    def _own_length(self, factors: Factors, label_B: Tensor) -> Tensor:
         """What an own logit is at cosine 1: scale * |x| * |w_y|."""
-        length_B = torch.linalg.vector_norm(x_BD, dim=1)
+        length_B = torch.linalg.vector_norm(factors.x, dim=1)
         if self.unit_weights:
             return length_B
-        return length_B * torch.linalg.vector_norm(rows_CD.index_select(0, label_B), dim=1)
-
-    def _bias(self, like: Tensor) -> Tensor | None:
-        return None if self.bias_C is None else self.bias_C.to(like.dtype)
+        return length_B * torch.linalg.vector_norm(factors.rows.index_select(0, label_B), dim=1)
 
     def _labels(self, emb_BD: Tensor, target: Tensor) -> Tensor:
         if target.dtype != torch.int64 or target.shape != emb_BD.shape[:1]:
@@ -125,17 +147,13 @@ class ClassHead(nn.Module):
 
 
 def class_cross_entropy(
-    x_BD: Tensor,
-    rows_CD: Tensor,
-    bias_C: Tensor | None,
-    label_B: Tensor,
-    change_own: Callable[[Tensor], Tensor] | None = None,
+    factors: Factors, label_B: Tensor, change_own: Margin | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of the logits x @ rows^T + bias: each sample's cross-entropy, own logit, and whether that is the largest.
+    """Each sample's cross-entropy, own logit, and whether that is the largest.
 
     change_own: maps the own logits (B,) to those the cross-entropy uses in their place; the others are not touched.
     """
-    logits_BC = F.linear(x_BD, rows_CD, bias_C)
+    logits_BC = factors.logits()
     own_B = logits_BC.gather(1, label_B[:, None]).squeeze(1)
     hit_B = own_B.detach() >= logits_BC.detach().amax(1)
     if change_own is not None:
@@ -143,7 +161,7 @@ def class_cross_entropy(
     return F.cross_entropy(logits_BC, label_B, reduction="none"), own_B, hit_B
 
 
-def _on_cosine(margin: Callable[[Tensor], Tensor], length_B: Tensor | float) -> Callable[[Tensor], Tensor]:
+def _on_cosine(margin: Margin, length_B: Tensor | float) -> Margin:
     """The margin as a map of logits, where length_B is the logit at cosine 1."""
     if not isinstance(length_B, Tensor):
         return lambda own_B: length_B * margin(own_B / length_B)
