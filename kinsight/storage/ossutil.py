@@ -1,6 +1,5 @@
 """ossutil's configuration file: `~/.ossutilconfig`, or the file that `OSS_CONFIG_FILE` names."""
 
-import configparser
 import os
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -45,6 +44,8 @@ def read_config() -> OssutilConfig | None:
 
 @lru_cache(maxsize=8)
 def _parse(path: Path, mtime_ns: int, size: int) -> OssutilConfig:
+    import configparser
+
     parser = configparser.ConfigParser(interpolation=None, delimiters=("=",), strict=False)
     try:
         parser.read_string(path.read_text(encoding="utf-8-sig"))

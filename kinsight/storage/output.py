@@ -70,7 +70,8 @@ class OutputDir:
             files.write_bytes(probe, b"probe")
             files.remove(probe)
             return
-        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        with local_errors(self.path):
+            made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         try:
             write_atomically(self.path / name, bytes(4096))
         finally:

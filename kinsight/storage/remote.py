@@ -76,6 +76,22 @@ def _new_s3_client(endpoint: Endpoint) -> "S3FileSystem":
     return client
 
 
+async def connect(client: "S3FileSystem") -> None:
+    """Opens the client's session if need be; to be awaited on the loop before its calls."""
+    session: Any = await client.set_session()
+    if client.endpoint_url:
+        session.meta.events.register("before-call.s3", _stay, unique_id="kinsight-stay")
+
+
+def _stay(context: dict[str, Any], **_: object) -> None:
+    """Marks a request as redirected already.
+
+    botocore answers a redirect by looking for the bucket's region at Amazon's rules, which at a named endpoint can only
+    mislead, and asks without end where the server redirects that question too.
+    """
+    context.setdefault("s3_redirect", {})["redirected"] = True
+
+
 async def web_session() -> "ClientSession":
     """The session for http and https in this process; to be awaited on the loop."""
     from aiohttp import ClientSession, ClientTimeout, TCPConnector

@@ -9,7 +9,7 @@ from kinsight.errors import StorageError
 from kinsight.storage.address import Address
 from kinsight.storage.endpoints import Endpoint, endpoint_of
 from kinsight.storage.local import ASIDE_PREFIX, FileEntry, Stat
-from kinsight.storage.remote import run, s3_client
+from kinsight.storage.remote import connect, run, s3_client
 from kinsight.storage.retry import persist
 from kinsight.storage.s3_errors import NoObject, PastEnd, translated
 from kinsight.storage.sources import PART_BYTES, Progress, Source, byte_range, parallel
@@ -49,18 +49,15 @@ def _known(address: Address) -> Stat:
 
 def write_object(address: Address, source: Source, progress: Progress | None = None) -> None:
     """The object holds `source` afterwards, or what it held before. Raises StorageError."""
-    small = source.size <= PART_BYTES
     try:
-        if small:
+        if source.size <= PART_BYTES:
             _request(address, _call, "put_object", {**_place(address), "Body": source.read(0, source.size)})
-        else:
-            upload_id = _request(address, _call, "create_multipart_upload", _place(address))["UploadId"]
+            if progress:
+                progress(source.size)
+            return
+        upload_id = _request(address, _call, "create_multipart_upload", _place(address))["UploadId"]
     except NoObject:
         raise no_bucket(address) from None
-    if small:
-        if progress:
-            progress(source.size)
-        return
     try:
         _write_parts(address, source, upload_id, progress)
     except BaseException:
@@ -162,10 +159,11 @@ def _place(address: Address) -> dict[str, Any]:
 
 def _request(address: Address, function: Callable[..., Any], *arguments: object) -> Any:
     endpoint = endpoint_of(address)
+    client = s3_client(endpoint)  # outside the attempts: the first import takes a second of its own
 
     def attempt() -> Any:
         try:
-            return run(function, s3_client(endpoint), *arguments)
+            return run(function, client, *arguments)
         except Exception as error:
             raise translated(error, address, endpoint) from None
 
@@ -173,10 +171,12 @@ def _request(address: Address, function: Callable[..., Any], *arguments: object)
 
 
 async def _call(client: Any, method: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    await connect(client)
     return await client._call_s3(method, **arguments)
 
 
 async def _get(client: Any, address: Address, wanted: str | None) -> tuple[bytes, str]:
+    await connect(client)
     arguments = {"Range": wanted} if wanted else {}
     answer = await client._call_s3("get_object", **_place(address), **arguments)
     async with answer["Body"] as body:

@@ -3,7 +3,7 @@
 Messages hold server, bucket and key, never credentials or the server's own text about them.
 """
 
-import ssl
+import os
 
 from kinsight.errors import StorageError
 from kinsight.storage.address import Address
@@ -145,6 +145,8 @@ def _client_side(error: Exception, address: Address, endpoint: Endpoint) -> Exce
 
 
 def _is_connection_trouble(error: Exception) -> bool:
+    import ssl
+
     from aiohttp import ClientError as WebError
 
     return isinstance(error, WebError | ConnectionError | TimeoutError | ssl.SSLError) or (
@@ -158,8 +160,8 @@ def _brief(error: Exception) -> str:
     while seen is not None:
         inner = seen.kwargs.get("error") if hasattr(seen, "kwargs") and isinstance(seen.kwargs, dict) else None  # type: ignore[attr-defined]
         inner = inner or getattr(seen, "os_error", None) or seen.__cause__
-        if isinstance(seen, OSError) and seen.strerror and not inner:
-            return seen.strerror.lower()
+        if isinstance(seen, OSError) and seen.errno and not inner:
+            return os.strerror(seen.errno).lower() if seen.errno > 0 else str(seen.strerror).lower()
         if not isinstance(inner, BaseException):
             break
         seen = inner

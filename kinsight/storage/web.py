@@ -1,6 +1,6 @@
 """Files of `http://` and `https://` addresses, read only. Queries, which may be signatures, stay out of messages."""
 
-import ssl
+import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -77,6 +77,8 @@ async def _fetch(method: str, url: str, headers: dict[str, str]) -> Answer:
 
 
 def _failed(error: Exception, address: Address) -> Exception:
+    import ssl
+
     import aiohttp
 
     match error:
@@ -98,8 +100,8 @@ def _failed(error: Exception, address: Address) -> Exception:
 
 def _brief(error: Any) -> str:
     inner = getattr(error, "os_error", None) or error
-    if isinstance(inner, OSError) and inner.strerror:
-        return inner.strerror.lower()
+    if isinstance(inner, OSError) and inner.errno:
+        return os.strerror(inner.errno).lower() if inner.errno > 0 else str(inner.strerror).lower()
     return "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
 
 

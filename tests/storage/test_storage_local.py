@@ -87,11 +87,29 @@ def test_checking_leaves_no_trace(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_permission_denied(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(StorageError, match="permission denied"):
-        storage.OutputDir(tmp_path / "out").check_writable()
+@pytest.fixture
+def closed(tmp_path):
+    """A directory that this process may read but not write; root becomes somebody else meanwhile."""
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0o555)
+    user, path = os.geteuid(), folder
+    if user == 0:
+        while path != path.parent and not path.stat().st_mode & 0o001:
+            path.chmod(path.stat().st_mode | 0o011)
+            path = path.parent
+        os.seteuid(65534)
+    yield folder
+    os.seteuid(user)
+
+
+def test_permission_denied(closed):
+    for action in (
+        storage.OutputDir(closed / "out").check_writable,
+        lambda: storage.write_bytes(closed / "file", b"x"),
+    ):
+        with pytest.raises(StorageError, match="permission denied") as caught:
+            action()
+        assert caught.value.code == "storage.denied"
 
 
 @pytest.fixture

@@ -100,7 +100,8 @@ def answering(*answers: bytes) -> tuple[str, list[bytes]]:
                 connection, _ = listener.accept()
                 with connection:
                     requests.append(connection.recv(65536))
-                    connection.sendall(answer)
+                    head = requests[-1].startswith(b"HEAD ")
+                    connection.sendall(answer.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" if head else answer)
 
     threading.Thread(target=serve, daemon=True).start()
     return f"http://127.0.0.1:{listener.getsockname()[1]}", requests
@@ -131,13 +132,14 @@ def test_what_is_repeated_and_what_is_not(monkeypatch, scheme):
 
 def test_a_bucket_of_another_region(monkeypatch):
     body = b"<Error><Code>PermanentRedirect</Code><Message>elsewhere</Message></Error>"
-    url, requests = answering(raw("301 Moved Permanently", body), raw("301 Moved Permanently", body))
+    url, requests = answering(*[raw("301 Moved Permanently", body)] * 2)
     for name, value in servers.Server("raw", [], 0).environment("s3").items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
     with pytest.raises(StorageError, match="not served by") as caught:
         storage.read_bytes("s3://bucket/x")
     assert caught.value.code == "storage.wrong-region"
+    assert len(requests) == 1
     storage.close_clients()
 
 
