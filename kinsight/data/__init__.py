@@ -1,5 +1,14 @@
+from kinsight.data.augment import DeviceAugment as DeviceAugment
+from kinsight.data.augment import build_device_augment as build_device_augment
+from kinsight.data.decode import BrokenImage as BrokenImage
+from kinsight.data.decode import decode as decode
 from kinsight.data.labels import read_class_names as read_class_names
+from kinsight.data.loader import Batch as Batch
+from kinsight.data.loader import ImageLoader as ImageLoader
+from kinsight.data.loader import iterate as iterate
 from kinsight.data.records import Records as Records
+from kinsight.data.samplers import Sampler as Sampler
+from kinsight.data.samplers import build_sampler as build_sampler
 from kinsight.data.sources.presence import missing_images as missing_images
 from kinsight.data.sources.presence import require_images as require_images
 from kinsight.data.sources.read import read_records as read_records

@@ -1,0 +1,150 @@
+"""Reading one batch of images: what a loader worker does, and the trainer itself when there are no workers."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+from kinsight import storage
+from kinsight.data.arrow import pc
+from kinsight.data.crops import crop_choosers
+from kinsight.data.decode import BrokenImage, decode
+from kinsight.data.records import Records
+from kinsight.errors import KinsightError, StorageError
+from kinsight.specs.data import Augment, ImageSpec
+
+Request = tuple[int, npt.NDArray[np.int64]]
+"""(epoch, record numbers) of one batch."""
+
+REMOTE_READS = 16  # requests in flight per process: latency, not the line, bounds small objects
+
+_ABOUT_ONE_IMAGE = {"storage.not-found", "storage.is-a-directory"}
+_ABOUT_ONE_FILE = _ABOUT_ONE_IMAGE | {
+    "storage.denied", "storage.not-a-directory", "storage.name-too-long", "storage.link-loop"
+}  # fmt: skip
+
+
+class Piece(NamedTuple):
+    """One request answered.
+
+    images_BCHW: uint8, of the images that could be read. index_B: their record numbers. broken: (record number,
+    address, reason) of the others. error: why the request could not be answered at all; it ends the run.
+    """
+
+    epoch: int
+    images_BCHW: Tensor  # noqa: N815
+    index_B: npt.NDArray[np.int64]  # noqa: N815
+    broken: list[tuple[int, str, str]]
+    error: KinsightError | None = None
+
+
+class EncodedImages(Protocol):
+    """Encoded images kept in memory."""
+
+    def get(self, index: int) -> bytes | None:
+        """The file's bytes; None if it could not be read."""
+        ...
+
+
+@dataclass
+class BatchReader:
+    """Turns requests into pieces; a dataset in torch's sense, whose items are batches.
+
+    encoded: where to take the images' bytes from instead of their addresses. remote: whether reading waits for a
+    network.
+    """
+
+    records: Records
+    image: ImageSpec
+    augment: Augment
+    seed: int
+    remote: bool = False
+    encoded: EncodedImages | None = None
+    _pool: ThreadPoolExecutor | None = field(default=None, init=False, repr=False)
+
+    def __getitem__(self, request: Request) -> Piece:
+        """Reads, decodes and crops one batch. Never raises a KinsightError: it travels in the piece."""
+        epoch, index_B = request
+        try:
+            return self._read(epoch, np.asarray(index_B, np.int64))
+        except KinsightError as error:
+            return Piece(epoch, torch.empty(0, dtype=torch.uint8), index_B[:0], [], error)
+
+    def _read(self, epoch: int, index_B: npt.NDArray[np.int64]) -> Piece:
+        size, channels = self.image.image_size, num_channels(self.image)
+        images_BHWC = torch.empty((len(index_B), size, size, channels), dtype=torch.uint8)
+        if get_worker_info() is not None:
+            images_BHWC.share_memory_()  # written in place by this process, mapped by the other
+        choosers = crop_choosers(self.image, self.augment, seed=self.seed, epoch=epoch, index_B=index_B)
+        kept: list[int] = []
+        broken: list[tuple[int, str, str]] = []
+        for index, choose, fetch in zip(index_B.tolist(), choosers, self._fetch(index_B), strict=True):
+            uri = self.records.uri(index)
+            try:
+                image_CHW = decode(fetch(), uri, choose, size=size, channels=channels)
+            except BrokenImage as error:
+                broken.append((index, shown(uri), error.reason))
+            else:
+                images_BHWC[len(kept)] = image_CHW.permute(1, 2, 0)
+                kept.append(len(kept) + len(broken))
+        return Piece(epoch, images_BHWC[: len(kept)].permute(0, 3, 1, 2), index_B[kept], broken)
+
+    def _fetch(self, index_B: npt.NDArray[np.int64]) -> Sequence[Callable[[], bytes]]:
+        """For each record a function that gives its bytes; remote ones are on their way at once."""
+        if self.encoded is not None:
+            encoded = self.encoded
+            return [lambda index=index: _kept(encoded, index) for index in index_B.tolist()]
+        uris = [self.records.uri(index) for index in index_B.tolist()]
+        if not self.remote:
+            return [lambda uri=uri: read_image(uri) for uri in uris]
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(REMOTE_READS, thread_name_prefix="kinsight-read")
+        return [self._pool.submit(read_image, uri).result for uri in uris]
+
+
+def num_channels(image: ImageSpec) -> int:
+    """Channels of an image tensor."""
+    return 3 if image.color == "rgb" else 1
+
+
+def read_image(uri: str) -> bytes:
+    """An image's bytes. Raises BrokenImage if this one cannot be had, StorageError if none can."""
+    about_one = _ABOUT_ONE_IMAGE
+    try:
+        if "://" in uri:
+            return storage.read_bytes(uri)
+        about_one = _ABOUT_ONE_FILE
+        try:
+            with open(uri, "rb", buffering=0) as file:  # noqa: PTH123 - once per image
+                return file.readall()
+        except OSError as error:
+            raise storage.local_error(error, uri) from error
+    except StorageError as error:
+        if error.code in about_one:
+            raise BrokenImage(uri, error.message.removeprefix(f"{shown(uri)}: ")) from error
+        raise
+
+
+def any_remote(records: Records) -> bool:
+    """Whether any image lies behind a network."""
+    uris = records.table["uri"]
+    remote = pc.and_not(pc.match_substring(uris, "://"), pc.starts_with(uris, "file://", ignore_case=True))
+    return bool(pc.any(remote).as_py())
+
+
+def shown(uri: str) -> str:
+    """An address as people may see it: without a signature."""
+    return str(storage.Address.parse(uri)) if "://" in uri else uri
+
+
+def _kept(encoded: EncodedImages, index: int) -> bytes:
+    data = encoded.get(index)
+    if data is None:
+        raise BrokenImage("", "it could not be read when the cache was filled")
+    return data
