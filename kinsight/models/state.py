@@ -1,6 +1,7 @@
 """Weights files: read without pickle, brought to a network's names and shapes, compared tensor by tensor, loaded."""
 
 import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,7 +117,10 @@ def _rearranged(net: nn.Module, state: State, source: str) -> State:
     if convert is None:
         return state
     try:
-        return dict(convert(state, net))
+        with warnings.catch_warnings():
+            # Of torch, about how timm indexes the small tables that it resamples.
+            warnings.filterwarnings("ignore", message=".*(non-contiguous|non-tuple sequence)")
+            return dict(convert(state, net))
     except Exception as error:
         if not any(key in state for key in net.state_dict()):
             return state  # of another network: the comparison says so

@@ -87,16 +87,14 @@ def test_stand_in_is_said_once(caplog: pytest.LogCaptureFixture, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    ("typed", "offered"), [("resnet5O", "resnet50"), ("vit_tinny", "vit_tiny"), ("convnext_tinny", "convnext_tiny")]
+    ("typed", "offered"), [("resnet5O", "resnet_50"), ("vit_tinny", "vit_tiny"), ("convnext_tinny", "convnext_tiny")]
 )
 def test_mistyped(typed: str, offered: str) -> None:
     with pytest.raises(SpecError) as caught:
         resolve(typed)
     assert caught.value.field == "model.backbone"
-    assert offered in (caught.value.remedy or "").replace("?", "").replace("did you mean ", "").split(", ") or any(
-        names._key(offered) == names._key(each.strip(" ?"))
-        for each in (caught.value.remedy or "").removeprefix("did you mean ").split(",")
-    )
+    near = (caught.value.remedy or "").removeprefix("did you mean ").rstrip("?").split(", ")
+    assert offered in near
 
 
 def test_nothing_near() -> None:
@@ -105,7 +103,7 @@ def test_nothing_near() -> None:
 
 
 def test_unknown_tag_names_the_tags() -> None:
-    with pytest.raises(SpecError, match="resnet50.a1_in1k"):
+    with pytest.raises(SpecError, match=r"resnet50\.a1_in1k"):
         resolve("resnet50.no_such_tag")
 
 
