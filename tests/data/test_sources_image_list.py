@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kinsight.data.records import Records
-from kinsight.data.sources import lines
+from kinsight.data.sources import image_list, lines
 from kinsight.data.sources.image_list import format_line
 from kinsight.data.sources.read import read_records
 from kinsight.errors import DataError
@@ -170,6 +171,20 @@ def test_unquoted_paths_with_an_image_suffix_survive(tmp_path_factory: pytest.Te
     )
     assert [records.uri(i) for i in range(len(records))] == ["/r/" + path for path, _, _ in rows]
     assert [records.labels(i) for i in range(len(records))] == [labels for _, labels, _ in rows]
+
+
+WORD = st.lists(st.sampled_from([*"ab.猫/#1-", ".jpg"]), min_size=1).map("".join)
+
+
+@given(st.lists(st.tuples(WORD, st.text("ab猫12/-", min_size=1)), min_size=1), st.sampled_from(" \t,"))
+def test_two_word_lines_split_as_the_rules_say(rows: list[tuple[str, str]], separator: str) -> None:
+    text_N = pa.array([f"{path}{separator}{label}" for path, label in rows])
+    quick = image_list._split_simple(text_N)
+    assert quick is not None
+    # The last line is no two words, so this block goes through the rules.
+    by_rules = image_list.split_paths(pa.concat_arrays([text_N, pa.array(["x y z"])]))
+    assert quick[0].to_pylist() == by_rules[0].to_pylist()[:-1]
+    assert quick[1].to_pylist() == [rest.strip(" \t,") for rest in by_rules[1].to_pylist()[:-1]]
 
 
 def test_repeated_lines_are_kept_and_said(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from kinsight.data.sources.table import read_csv, read_parquet
 from kinsight.specs.data import Csv, Folder, ImageList, Itag, Parquet, Sop, Source
 from kinsight.storage import Address
 
-_COUNT_REPEATS_UP_TO = 2_000_000  # images; telling repeats apart costs a second and 100 MB per million
+_COUNT_REPEATS_UP_TO = 5_000_000  # images; telling repeats apart takes as much memory as their addresses
 
 
 def read_records(
@@ -134,6 +134,6 @@ def _group_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _repeats(uri_N: pa.ChunkedArray) -> tuple[str, ...]:
-    if len(uri_N) > _COUNT_REPEATS_UP_TO or not (repeats := len(uri_N) - pc.count_distinct(uri_N).as_py()):
+    if len(uri_N) > _COUNT_REPEATS_UP_TO or not (repeats := len(uri_N) - len(pc.unique(uri_N))):
         return ()
     return (f"{repeats} lines repeat an image that an earlier line names; they are kept, and count each time",)
