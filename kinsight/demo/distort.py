@@ -37,14 +37,16 @@ def distort(
     N = len(ink_NSS)
     ink = _weigh(ink_NSS.astype(np.float32) / 255.0, rng.uniform(*how.weight, N))
     x, y = _places(rng, N, side, fit, how)
-    picture = _sample(ink, x, y).reshape(N, side, 2, side, 2).mean(axis=(2, 4))
-    picture = _blur(picture, rng.uniform(*how.blur, N))
+    fine = _sample(ink, x, y)
+    fine = fine[:, ::2] + fine[:, 1::2]
+    picture = _blur((fine[:, :, ::2] + fine[:, :, 1::2]) / 4, rng.uniform(*how.blur, N))
     return _develop(picture, rng, how)
 
 
 def _weigh(ink_NSS: np.ndarray, level_N: np.ndarray) -> np.ndarray:
     """Thicker or thinner strokes: soften, then keep what is above a level."""
-    soft = _blur(ink_NSS, np.full(len(ink_NSS), 1.2))
+    band = _bands(ink_NSS.shape[1], np.array([1.2]))[0]
+    soft = band @ ink_NSS @ band.T
     # Hairlines never reach full ink once softened: the level counts from what they reach, or thin faces would vanish.
     reach = np.clip(np.partition(soft.reshape(len(soft), -1), -60, axis=1)[:, -60], 0.3, 1.0)
     return np.clip((soft - _each(level_N * reach)) * 3.0 + 0.5, 0.0, 1.0)
@@ -98,13 +100,17 @@ def _sample(ink_NSS: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return above * (1 - y) + below * y
 
 
-def _blur(picture_NSS: np.ndarray, sigma_N: np.ndarray) -> np.ndarray:
-    """Gaussian blur, one width per picture, as a matrix from each side; rows sum to one, so edges stay as bright."""
-    S = picture_NSS.shape[1]
-    apart = (np.arange(S)[:, None] - np.arange(S)[None, :]).astype(np.float32)
+def _blur(picture_NTT: np.ndarray, sigma_N: np.ndarray) -> np.ndarray:
+    """Gaussian blur, one width per picture."""
+    band_NTT = _bands(picture_NTT.shape[1], sigma_N)
+    return band_NTT @ picture_NTT @ band_NTT.transpose(0, 2, 1)
+
+
+def _bands(side: int, sigma_N: np.ndarray) -> np.ndarray:
+    """Blurring as matrices [N, side, side]; rows sum to one, so the picture's edges stay as bright."""
+    apart = (np.arange(side)[:, None] - np.arange(side)[None, :]).astype(np.float32)
     band = np.exp(-0.5 * (apart[None] / _each(sigma_N)) ** 2)
-    band /= band.sum(axis=2, keepdims=True)
-    return band @ picture_NSS @ band.transpose(0, 2, 1)
+    return band / band.sum(axis=2, keepdims=True)
 
 
 def _develop(ink_NTT: np.ndarray, rng: np.random.Generator, how: Distortion) -> np.ndarray:

@@ -1,27 +1,27 @@
 """The embedded set: pictures of symbols, lists of them, and which classes are seen in training.
 
-    FOLDER/images/<code point>/<n>.png    32x32 grey
-    FOLDER/train.txt                      half of the classes: seen
-    FOLDER/validation.txt                 a fifth of the others: unseen, to choose the best model by
-    FOLDER/test.txt                       the rest: unseen, to report
-    FOLDER/classes.tsv                    label, character, part, characters left out as drawn alike, name
-    FOLDER/symbols.json                   settings and counts
+FOLDER/images/<code point>/<n>.png    32x32 grey
+FOLDER/train.txt                      half of the classes: seen
+FOLDER/validation.txt                 a fifth of the others: unseen, to choose the best model by
+FOLDER/test.txt                       the rest: unseen, to report
+FOLDER/classes.tsv                    label, character, part, characters left out as drawn alike, name
+FOLDER/symbols.json                   settings and counts
 """
 
 import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from kinsight.demo.alphabet import TABLE, Symbol, alphabet
+from kinsight.demo.alphabet import Symbol, alphabet
 from kinsight.demo.distort import distort
 from kinsight.demo.glyphs import FIT, glyph
+from kinsight.demo.png import png
 from kinsight.demo.pool import ordered_map
 from kinsight.errors import RunError, SpecError
 
@@ -124,7 +124,7 @@ def _ink(face: str, code: int) -> np.ndarray:
     if ink is None:
         raise RunError(
             "demo.other-fonts",
-            f"{face} draws nothing for U+{code:04X}: this matplotlib ships other fonts than the symbols were chosen from",
+            f"{face} draws nothing for U+{code:04X}: other fonts came with matplotlib when the symbols were chosen",
             remedy="python -m kinsight.demo.alphabet chooses them anew",
         )
     return ink
@@ -141,7 +141,7 @@ def _check(output: Path, classes: int, images: int) -> None:
         )
     if images < 2:
         raise SpecError("demo.images", f"{images}: a class needs 2 pictures at least", field="images")
-    if output.exists() and _read_header(output) is None and (not output.is_dir() or any(output.iterdir())):
+    if output.exists() and not _ours(output):
         raise SpecError(
             "demo.occupied",
             f"{output}: holds something other than drawn symbols",
@@ -183,7 +183,7 @@ def _write_classes(folder: Path, symbols: list[Symbol], *, seed: int, images: in
         place = folder / f"{symbol.code:04x}"
         place.mkdir()
         for n, picture in enumerate(pictures(symbol, seed=seed, images=images)):
-            Image.fromarray(picture).save(place / f"{n}.png", compress_level=1)
+            (place / f"{n}.png").write_bytes(png(picture))
     return len(symbols) * images
 
 
@@ -194,6 +194,13 @@ def _class_table(parts: dict[str, list[Symbol]]) -> str:
             alike = " ".join(map(chr, symbol.alike))
             rows.append(f"{symbol.label}\t{chr(symbol.code)}\t{part}\t{alike}\t{symbol.title}\n")
     return "".join(rows)
+
+
+def _ours(folder: Path) -> bool:
+    """Empty, or nothing but a drawn set: only such a folder is ever replaced."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {"a file"}
+    known = {"images", HEADER, "classes.tsv", *(f"{part}.txt" for part in PARTS)}
+    return not names or (names <= known and _read_header(folder) is not None)
 
 
 def _read_header(folder: Path) -> dict | None:
@@ -208,7 +215,8 @@ def _read_header(folder: Path) -> dict | None:
 def _complete(folder: Path, header: dict) -> bool:
     """Every picture of every list is there: someone may have tidied up."""
     for part in PARTS:
-        listed = (folder / f"{part}.txt").read_text(encoding="utf-8").splitlines()
+        file = folder / f"{part}.txt"
+        listed = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
         if len(listed) != header["num_images"][part]:
             return False
         if not all((folder / line.rpartition(" ")[0]).is_file() for line in listed):

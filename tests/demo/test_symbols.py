@@ -1,0 +1,253 @@
+"""The embedded set: which characters are classes, what is drawn, and that it is drawn whole or not at all."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kinsight.demo.alphabet import ALIKE, ALIKE_IN_FACE, TABLE, alphabet, find_symbols, format_table
+from kinsight.demo.glyphs import FACES, candidates, distances, family, glyph, signatures
+from kinsight.demo.symbols import HEADER, PARTS, SIDE, draw_symbols, pictures, split
+from kinsight.errors import RunError, SpecError
+
+
+def drawn(face: str, text: str) -> np.ndarray:
+    ink = glyph(face, ord(text))
+    assert ink is not None
+    return signatures(ink[None])
+
+
+def contents(folder: Path) -> dict[str, str]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("symbols") / "set"
+    draw_symbols(folder, classes=40, seed=7, images=5, workers=1)
+    return folder
+
+
+def test_there_are_enough_classes_and_faces() -> None:
+    symbols = alphabet()
+    assert len(symbols) >= 1500
+    assert all(len(symbol.faces) >= 2 for symbol in symbols)
+    assert sum(len({family(face) for face in symbol.faces}) >= 2 for symbol in symbols) >= 1000
+    assert len({symbol.label for symbol in symbols}) == len(symbols)
+
+
+def test_only_visible_characters_that_stand_alone() -> None:
+    assert {unicodedata.category(chr(symbol.code))[0] for symbol in alphabet()} <= set("LNPS")
+
+
+def test_no_two_classes_look_alike() -> None:
+    """The rule itself, over every drawing of every class."""
+    rows = [(at, FACES.index(face), glyph(face, s.code)) for at, s in enumerate(alphabet()) for face in s.faces]
+    owner, face = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
+    picture = signatures(np.stack([ink for _, _, ink in rows if ink is not None]))
+    assert len(picture) == len(rows)
+    for start in range(0, len(rows), 1024):
+        block = slice(start, start + 1024)
+        apart = distances(picture[block], picture)
+        same_face = face[block, None] == face[None]
+        same_class = owner[block, None] == owner[None]
+        same_drawing = same_class & same_face
+        assert (apart[~same_drawing] >= ALIKE).all()  # also between two faces of one class: they differ genuinely
+        assert (apart[same_face & ~same_class] >= ALIKE_IN_FACE).all()
+
+
+@pytest.mark.parametrize(("one", "other"), [("A", "Α"), ("A", "А"), ("c", "C"), (".", "·"), ("o", "O")])
+def test_characters_drawn_alike_are_one_class(one: str, other: str) -> None:
+    assert distances(drawn("DejaVuSans", one), drawn("DejaVuSans", other))[0, 0] < ALIKE_IN_FACE
+    assert not {ord(one), ord(other)} <= {symbol.code for symbol in alphabet()}
+
+
+@pytest.mark.parametrize(("one", "other"), [("A", "B"), ("b", "d"), ("←", "→"), ("a", "A"), ("6", "9")])
+def test_different_characters_are_apart(one: str, other: str) -> None:
+    assert distances(drawn("DejaVuSans", one), drawn("DejaVuSans", other))[0, 0] > ALIKE_IN_FACE
+
+
+def test_distance_is_exact_and_symmetric() -> None:
+    picture = signatures(np.stack([ink for code in range(65, 91) if (ink := glyph("DejaVuSans", code)) is not None]))
+    apart = distances(picture, picture)
+    wide = picture.astype(np.float64)
+    expected = ((wide[:, None] - wide[None]) ** 2).sum(2) / ((wide**2).sum(1)[:, None] + (wide**2).sum(1)[None])
+    assert np.array_equal(apart, apart.T)
+    np.testing.assert_allclose(apart, expected, rtol=1e-6, atol=0)
+
+
+def test_faces_of_tex_give_letters_and_digits_only() -> None:
+    assert "".join(map(chr, candidates("cmr10"))).isalnum()
+    assert glyph("DejaVuSans", 0x20) is None
+
+
+@pytest.mark.slow
+def test_the_shipped_table_is_what_the_rule_yields() -> None:
+    assert format_table(find_symbols(workers=2)) == TABLE.read_text(encoding="ascii")
+
+
+@pytest.mark.parametrize("classes", [4, 20, 1500])
+def test_parts_are_disjoint_and_follow_the_seed(classes: int) -> None:
+    parts = split(classes, 3)
+    codes = [symbol.code for part in PARTS for symbol in parts[part]]
+    assert len(codes) == len(set(codes)) == classes
+    assert len(parts["train"]) == classes // 2
+    assert all(parts[part] for part in PARTS)
+    assert split(classes, 3) == parts
+    assert split(classes, 4) != parts
+
+
+def test_lists_name_every_picture_with_its_class(small: Path) -> None:
+    labels: dict[str, set[str]] = {}
+    listed = []
+    for part in PARTS:
+        for line in (small / f"{part}.txt").read_text(encoding="utf-8").splitlines():
+            uri, label = line.rsplit(" ", 1)
+            with Image.open(small / uri) as image:
+                assert image.size == (SIDE, SIDE) and image.mode == "L"
+                image.load()
+            assert label == f"U+{uri.split('/')[1].upper()}"
+            labels.setdefault(part, set()).add(label)
+            listed.append(uri)
+    assert len(listed) == len(set(listed)) == 40 * 5
+    assert sorted(listed) == sorted(str(path.relative_to(small)) for path in (small / "images").rglob("*.png"))
+    assert not labels["train"] & (labels["validation"] | labels["test"])
+    assert not labels["validation"] & labels["test"]
+
+
+def test_class_table_names_every_class(small: Path) -> None:
+    head, *rows = (line.split("\t") for line in (small / "classes.tsv").read_text(encoding="utf-8").split("\n")[:-1])
+    assert head == ["label", "character", "part", "drawn alike", "name"]
+    assert len(rows) == 40
+    for label, character, part, _, name in rows:
+        assert label == f"U+{ord(character):04X}"
+        assert part in PARTS
+        assert name == unicodedata.name(character, "unnamed")
+
+
+def test_same_settings_same_bytes_whatever_the_workers(small: Path, tmp_path: Path) -> None:
+    counted: list[tuple[int, int]] = []
+    drawing = draw_symbols(
+        tmp_path / "again", classes=40, seed=7, images=5, workers=2, progress=lambda *at: counted.append(at)
+    )
+    assert contents(tmp_path / "again") == contents(small)
+    assert drawing.num_classes == {"train": 20, "validation": 4, "test": 16}
+    assert drawing.num_images == {"train": 100, "validation": 20, "test": 80}
+    assert all(path.is_file() for path in (drawing.train, drawing.validation, drawing.test, drawing.classes))
+    assert counted == sorted(counted) and counted[-1] == (200, 200)
+
+
+def test_pictures_vary_and_show_ink() -> None:
+    symbol = next(symbol for symbol in alphabet() if symbol.code == ord("A"))
+    first = pictures(symbol, seed=0, images=16)
+    assert np.array_equal(first, pictures(symbol, seed=0, images=16))
+    assert not np.array_equal(first, pictures(symbol, seed=1, images=16))
+    assert len({picture.tobytes() for picture in first}) == 16
+    paper, ink = np.percentile(first, 90, axis=(1, 2)), np.percentile(first, 3, axis=(1, 2))
+    assert (paper - ink > 50).all()
+
+
+def test_a_finished_set_is_taken_as_it_is(small: Path) -> None:
+    before = (small / HEADER).stat().st_mtime_ns
+    draw_symbols(small, classes=40, seed=7, images=5, workers=1)
+    assert (small / HEADER).stat().st_mtime_ns == before
+
+
+def test_other_settings_or_a_lost_picture_draw_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    draw_symbols(folder, classes=6, seed=0, images=2, workers=1)
+    first = contents(folder)
+    next((folder / "images").rglob("*.png")).unlink()
+    draw_symbols(folder, classes=6, seed=0, images=2, workers=1)
+    assert contents(folder) == first
+    (folder / "test.txt").unlink()
+    draw_symbols(folder, classes=6, seed=0, images=2, workers=1)
+    assert contents(folder) == first
+    draw_symbols(folder, classes=6, seed=1, images=2, workers=1)
+    assert contents(folder) != first
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_interrupted_in_the_process(tmp_path: Path) -> None:
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        draw_symbols(tmp_path / "set", classes=40, seed=0, images=2, workers=1, progress=interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
+SCRIPT = """
+from pathlib import Path
+import sys
+from kinsight.demo.symbols import draw_symbols
+if __name__ == "__main__":
+    draw_symbols(Path(sys.argv[1]), classes=1500, seed=0, workers=2, progress=lambda *at: print(*at, flush=True))
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_interrupted_from_outside(tmp_path: Path, how: signal.Signals) -> None:
+    """Nothing looks finished, no process stays, and drawing again works."""
+    script = tmp_path / "draw.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script), str(tmp_path / "set")]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline()
+        if how is signal.SIGINT:
+            os.killpg(process.pid, how)  # as a terminal does: to the children too
+        else:
+            process.kill()
+        assert process.wait(30) != 0
+    deadline = time.monotonic() + 20
+    while _group_alive(process.pid):
+        assert time.monotonic() < deadline, "a process outlived its parent"
+        time.sleep(0.05)
+    assert not (tmp_path / "set").exists()
+    draw_symbols(tmp_path / "set", classes=4, seed=0, images=2, workers=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["draw.py", "set"]
+
+
+def _group_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    states = [path.read_text() for path in Path("/proc").glob("[0-9]*/stat") if _in_group(path, group)]
+    return any(state.rpartition(")")[2].split()[0] != "Z" for state in states)  # ended ones may wait for init
+
+
+def _in_group(stat: Path, group: int) -> bool:
+    try:
+        return int(stat.read_text().rpartition(")")[2].split()[2]) == group
+    except (OSError, IndexError):
+        return False
+
+
+def test_refusals(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=f"4 to {len(alphabet())}"):
+        draw_symbols(tmp_path / "set", classes=100_000, seed=0)
+    with pytest.raises(SpecError, match="2 pictures"):
+        draw_symbols(tmp_path / "set", classes=4, seed=0, images=1)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(SpecError, match="something other"):
+        draw_symbols(tmp_path / "mine", classes=4, seed=0)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    draw_symbols(tmp_path / "ours", classes=4, seed=0, images=2, workers=1)
+    (tmp_path / "ours" / "notes.txt").write_text("mine too")
+    with pytest.raises(SpecError, match="something other"):
+        draw_symbols(tmp_path / "ours", classes=4, seed=1, images=2, workers=1)
+    with pytest.raises(RunError, match="Not a directory"):
+        draw_symbols(tmp_path / "mine" / "thesis.txt" / "set", classes=4, seed=0, images=2, workers=1)
