@@ -68,8 +68,19 @@ def number_labels(
             )
         return _by_class_list(texts, value_T, classes, where)
     if value_T is None:
-        return _by_name(texts, num_classes, where)
+        return _by_name(texts, num_classes, where, kind)
     return _by_integer(value_T, num_classes, where, identifiers=kind == "id")
+
+
+def refuse_header(texts: Sequence[str], num_first: int, where: Callable[[int], str]) -> None:
+    """Raise DataError if the first label is the only one that is no integer and stands once: a header line."""
+    if num_first == 1 and len(texts) > 1 and _integers(texts[:1]) is None and _integers(texts[1:]) is not None:
+        raise DataError(
+            "data.format",
+            f"label {texts[0]!r} is no integer, but all others are: this looks like a header line",
+            field=where(0),
+            remedy="remove the line, or set `format: csv`",
+        )
 
 
 def _integers(texts: Sequence[str]) -> np.ndarray | None:
@@ -96,13 +107,19 @@ def _by_class_list(
     return Numbering(number_T, tuple(classes))
 
 
-def _by_name(texts: Sequence[str], num_classes: int | None, where: Callable[[int], str]) -> Numbering:
+def _by_name(texts: Sequence[str], num_classes: int | None, where: Callable[[int], str], kind: LabelKind) -> Numbering:
     if num_classes is not None and len(texts) > num_classes:
         raise _too_many(texts[num_classes], len(texts), num_classes, where(num_classes))
     names = sorted(texts, key=natural_key)
     number_of = {name: number for number, name in enumerate(names)}
     number_T = np.array([number_of[text] for text in texts], np.int32)
-    return Numbering(number_T, _padded(names, num_classes))
+    num_integers = sum(_INTEGER.fullmatch(text) is not None for text in texts)
+    notes = ()
+    if kind == "value" and num_integers:
+        notes = (
+            f"{num_integers} of the {len(texts)} different labels are integers, the others not: all count as names",
+        )
+    return Numbering(number_T, _padded(names, num_classes), notes)
 
 
 def _by_integer(

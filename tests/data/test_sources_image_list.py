@@ -213,6 +213,7 @@ BAD = {
     "sop": (b"image_id class_id super_class_id path\n1 1 1 a.jpg\n", "set `format: sop`"),
     "csv header": (b"image,label\na.jpg,0\n", "set `format: csv`"),
     "spaced header": (b"path label\na.jpg 0\n", "train.txt:1: is a header line"),
+    "unknown header": (b"pic y\na.jpg 0\nb.jpg 1\n", "train.txt:1: label 'y' is no integer, but all others are"),
     "broken quotes": (b'a.jpg,"New, York"\n', "holds a quotation mark"),
     "negative": (b"a.jpg 0\nb.jpg -1\n", "train.txt:2: label -1 is negative"),
 }

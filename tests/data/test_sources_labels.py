@@ -49,6 +49,7 @@ def test_numbering(tmp_path: Path, labels: list, settings: dict, numbers: list, 
 def test_renumbering_is_said(tmp_path: Path) -> None:
     assert "labels 1..3 (3 different ones) are numbered 0..2" in read(tmp_path, [1, 2, 3]).notes[0]
     assert read(tmp_path, [0, 1]).notes == ()
+    assert "1 of the 2 different labels are integers" in read(tmp_path, [3, "cat"]).notes[0]
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,7 @@ def read_image_list(source: ImageList, *, labelled: bool) -> Parsed:
         np.concatenate(count_blocks),
         place=lambda i: file.place(int(line_N[i])),
         line_N=line_N,
+        may_have_header=True,
     )
 
 

@@ -15,7 +15,8 @@ class Parsed:
 
     path_N: string chunks, as written in the source. label_M: string chunks, the labels of all images one after the
     other; count_N: how many of them are each image's. line_N: line in the source, where it has lines. group_N: any
-    type. extra: further columns. place: where record i stands, for messages.
+    type. extra: further columns. place: where record i stands, for messages. may_have_header: the first line may be
+    a header that the reader cannot tell from an image.
     """
 
     path_N: pa.ChunkedArray
@@ -27,6 +28,7 @@ class Parsed:
     group_N: pa.ChunkedArray | None = None
     extra: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    may_have_header: bool = False
 
     def __len__(self) -> int:
         return len(self.count_N)

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from kinsight.data.arrow import pc
-from kinsight.data.labels import Numbering, natural_key, number_labels
+from kinsight.data.labels import Numbering, natural_key, number_labels, refuse_header
 from kinsight.data.records import Records
 from kinsight.data.sources.folder import read_folder
 from kinsight.data.sources.image_list import read_image_list
@@ -92,6 +92,8 @@ def _number(
         label = int(np.flatnonzero(text_M == text)[0])
         return parsed.place(int(np.searchsorted(np.cumsum(parsed.count_N, dtype=np.int64), label, side="right")))
 
+    if parsed.may_have_header and texts and texts[0] not in (classes or ()):
+        refuse_header(texts, int((text_M == 0).sum()), where)
     numbering = number_labels(
         texts,
         kind=parsed.kind,
