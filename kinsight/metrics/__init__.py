@@ -1,0 +1,64 @@
+"""Retrieval and verification metrics, usable inside any training loop.
+
+`retrieval_metrics(emb_ND, label_N)` gives Recall@k, R-precision, MAP@R and more in one call; the functions of
+`ranking` give one metric per query from `kinsight.neighbors.ranks`. `draw_pairs` and `verification_metrics` answer
+"same or different". `class_table` and `bootstrap_intervals` say where and how surely.
+"""
+
+from kinsight.metrics.classes import ClassTable, Interval, bootstrap_intervals, class_table
+from kinsight.metrics.pairs import DrawnPairs, draw_pairs
+from kinsight.metrics.ranking import (
+    average_precision,
+    cmc_curve,
+    map_at_r,
+    precision_at,
+    r_precision,
+    recall_at,
+    reciprocal_rank,
+)
+from kinsight.metrics.relation import PairRelation, SameLabel
+from kinsight.metrics.retrieval import RetrievalResult, retrieval_metrics
+from kinsight.metrics.verification import (
+    FoldAccuracy,
+    OperatingPoint,
+    Roc,
+    VerificationResult,
+    auc,
+    best_threshold,
+    eer,
+    fold_accuracy,
+    roc,
+    tpr_at_fpr,
+    verification_metrics,
+)
+
+__all__ = [
+    "ClassTable",
+    "DrawnPairs",
+    "FoldAccuracy",
+    "Interval",
+    "OperatingPoint",
+    "PairRelation",
+    "RetrievalResult",
+    "Roc",
+    "SameLabel",
+    "VerificationResult",
+    "auc",
+    "average_precision",
+    "best_threshold",
+    "bootstrap_intervals",
+    "class_table",
+    "cmc_curve",
+    "draw_pairs",
+    "eer",
+    "fold_accuracy",
+    "map_at_r",
+    "precision_at",
+    "r_precision",
+    "recall_at",
+    "reciprocal_rank",
+    "retrieval_metrics",
+    "roc",
+    "tpr_at_fpr",
+    "verification_metrics",
+]
