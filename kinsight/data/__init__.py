@@ -1,8 +1,8 @@
 from kinsight.data.augment import DeviceAugment as DeviceAugment
 from kinsight.data.augment import build_device_augment as build_device_augment
+from kinsight.data.class_names import read_class_names as read_class_names
 from kinsight.data.decode import BrokenImage as BrokenImage
 from kinsight.data.decode import decode as decode
-from kinsight.data.labels import read_class_names as read_class_names
 from kinsight.data.loader import Batch as Batch
 from kinsight.data.loader import ImageLoader as ImageLoader
 from kinsight.data.loader import iterate as iterate

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from kinsight.data.labels import natural_key, read_class_names
+from kinsight.data.class_names import read_class_names
+from kinsight.data.labels import natural_key
 from kinsight.data.records import Records
 from kinsight.data.sources.read import read_records
 from kinsight.errors import DataError, KinsightError

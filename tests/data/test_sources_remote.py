@@ -8,7 +8,7 @@ import pytest
 import servers
 
 from kinsight import storage
-from kinsight.data.labels import read_class_names
+from kinsight.data.class_names import read_class_names
 from kinsight.data.records import Records
 from kinsight.data.sources.presence import missing_images, require_images
 from kinsight.data.sources.read import read_records

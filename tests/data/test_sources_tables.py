@@ -100,8 +100,8 @@ def test_a_missing_column_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="set image_column to 'image'"):
         read_records(csv(tmp_path, text, image_column="images"))
     assert read_records(csv(tmp_path, text), labelled=False).labels(0) == []
-    with pytest.raises(DataError, match="has no column 'lable'"):
-        read_records(csv(tmp_path, text, label_column="lable"), labelled=False)
+    with pytest.raises(DataError, match="has no column 'labelx'"):
+        read_records(csv(tmp_path, text, label_column="labelx"), labelled=False)
 
 
 @pytest.mark.parametrize(

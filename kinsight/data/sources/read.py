@@ -19,7 +19,7 @@ from kinsight.data.sources.table import read_csv, read_parquet
 from kinsight.specs.data import Csv, Folder, ImageList, Itag, Parquet, Sop, Source
 from kinsight.storage import Address
 
-_COUNT_REPEATS_UP_TO = 5_000_000  # images; telling repeats apart takes as much memory as their addresses
+_COUNT_REPEATS_UP_TO = 1_000_000  # images; telling repeats apart takes as much memory as their addresses
 
 
 def read_records(
