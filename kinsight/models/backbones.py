@@ -26,15 +26,15 @@ class FeatureMap(NamedTuple):
     token_BD: the class token, where the network has one.
     """
 
-    map_BDHW: Tensor  # noqa: N815  shape letters
-    token_BD: Tensor | None  # noqa: N815
+    map_BDHW: Tensor
+    token_BD: Tensor | None
 
 
 @dataclass(frozen=True)
 class FeatureLayout:
-    """How a backbone's raw output is to be read. dim: features per position, D."""
+    """How a backbone's raw output is to be read. dim: features per position, D. NC: it pools by itself."""
 
-    kind: Literal["NCHW", "NHWC", "NLC"]
+    kind: Literal["NCHW", "NHWC", "NLC", "NC"]
     dim: int
     prefix_tokens: int = 0
 
@@ -52,6 +52,8 @@ class FeatureLayout:
             case "NLC":
                 patches = output[:, self.prefix_tokens :].transpose(1, 2).unsqueeze(-1)
                 return FeatureMap(patches, output[:, 0] if self.has_token else None)
+            case "NC":
+                return FeatureMap(output[:, :, None, None], None)
 
 
 def build(name: BackboneName, *, in_chans: int, image_size: int) -> nn.Module:
@@ -59,8 +61,8 @@ def build(name: BackboneName, *, in_chans: int, image_size: int) -> nn.Module:
 
     Raises SpecError if the network cannot take images of that size, with the nearest size that it can.
     """
-    layout_of(name, in_chans=in_chans, image_size=image_size)
-    return _construct(name, in_chans, image_size)
+    layout = layout_of(name, in_chans=in_chans, image_size=image_size)
+    return _construct(name, in_chans, image_size, pooled=layout.kind == "NC")
 
 
 @functools.lru_cache(maxsize=256)
@@ -70,11 +72,13 @@ def layout_of(name: BackboneName, *, in_chans: int, image_size: int) -> FeatureL
     Raises SpecError as `build` does.
     """
     try:
-        return _probe(name, in_chans, image_size)
-    except SpecError:
-        raise
+        return _probe(name, in_chans, image_size, pooled=False)
     except Exception as error:
-        raise _unfit(name, in_chans, image_size, error) from error
+        # timm's constructors and forward passes raise whatever they like.
+        try:
+            return _probe(name, in_chans, image_size, pooled=True)
+        except Exception:
+            raise _unfit(name, in_chans, image_size, error) from error
 
 
 def default_normalisation(name: BackboneName) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -112,7 +116,7 @@ def freeze_unused(backbone: nn.Module) -> None:
                 member.requires_grad_(False)
 
 
-def _construct(name: BackboneName, in_chans: int, image_size: int) -> nn.Module:
+def _construct(name: BackboneName, in_chans: int, image_size: int, *, pooled: bool) -> nn.Module:
     if name.architecture is None:
         return Conv4(in_chans)
     import timm
@@ -122,30 +126,31 @@ def _construct(name: BackboneName, in_chans: int, image_size: int) -> nn.Module:
     # Networks with learned positions or windows must know the size; the others refuse the option.
     if cfg is not None and cfg.fixed_input_size and image_size != cfg.input_size[-1]:
         options["img_size"] = image_size
-    return timm.create_model(
-        name.architecture, pretrained=False, num_classes=0, global_pool="", in_chans=in_chans, **options
-    )
+    if not pooled:
+        options["global_pool"] = ""
+    return timm.create_model(name.architecture, pretrained=False, num_classes=0, in_chans=in_chans, **options)
 
 
-def _probe(name: BackboneName, in_chans: int, image_size: int) -> FeatureLayout:
+def _probe(name: BackboneName, in_chans: int, image_size: int, *, pooled: bool) -> FeatureLayout:
     if name.architecture is None:
         if image_size < CONV4_SMALLEST:
             raise ValueError(f"four halvings need at least {CONV4_SMALLEST} pixels")
         return FeatureLayout("NCHW", CONV4_DIM)
     with torch.device("meta"), torch.no_grad():
-        net = _construct(name, in_chans, image_size).eval()
+        net = _construct(name, in_chans, image_size, pooled=pooled).eval()
         _check_patches(net, image_size)
         output = net(torch.empty(1, in_chans, image_size, image_size))
-    if not isinstance(output, Tensor) or output.ndim not in (3, 4):
-        raise ValueError("it gives no feature map")
-    return _read_layout(net, output)
+    if not isinstance(output, Tensor) or output.ndim not in ((2,) if pooled else (3, 4)):
+        raise ValueError("it gives neither a feature map nor one vector per image")
+    return FeatureLayout("NC", output.shape[1]) if pooled else _read_layout(net, output)
 
 
 def _check_patches(net: nn.Module, image_size: int) -> None:
-    """A remainder would be cut off without a word."""
+    """A remainder would be cut off without a word, save at the size that the network is published for."""
     patch = getattr(getattr(net, "patch_embed", None), "patch_size", None)
     side = patch[0] if isinstance(patch, tuple) else patch
-    if isinstance(side, int) and image_size % side:
+    own = (getattr(net, "pretrained_cfg", None) or {}).get("input_size", (0,))[-1]
+    if isinstance(side, int) and image_size % side and image_size != own:
         raise ValueError(f"{image_size} does not divide into patches of {side} pixels")
 
 
@@ -187,7 +192,7 @@ def _nearest_size(name: BackboneName, in_chans: int, image_size: int) -> int | N
     around = {step * max(1, image_size // step + more) for step in (14, 16, 32) for more in (0, 1)}
     for size in [*sorted(around - {image_size}, key=lambda size: (abs(size - image_size), size)), own]:
         try:
-            _probe(name, in_chans, size)
+            _probe(name, in_chans, size, pooled=False)
         except Exception:
             continue
         return size

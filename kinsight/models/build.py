@@ -92,6 +92,13 @@ def _check(spec: ModelSpec, layout: FeatureLayout, asked: bool) -> None:
             field="model.backbone_dim",
             remedy=f"set it to {layout.dim}, or leave it out",
         )
+    if layout.kind == "NC" and isinstance(spec.neck, CgdNeck):
+        raise SpecError(
+            "spec.neck",
+            f"cgd: {spec.backbone} pools its features itself, so that its branches would all see the same",
+            field="model.neck",
+            remedy="use the linear or bnneck neck, or another backbone",
+        )
     if asked and spec.init_from is not None and spec.pretrained is not None:
         raise SpecError(
             "spec.no-effect",

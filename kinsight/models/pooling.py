@@ -56,7 +56,18 @@ class TokenPooling(nn.Module):
 
 
 def build_pooling(spec: Pooling, layout: FeatureLayout, backbone: str) -> nn.Module:
-    """The pooling that `spec` asks for. Raises SpecError for token pooling of a backbone that has no class token."""
+    """The pooling that `spec` asks for.
+
+    Raises SpecError for token pooling of a backbone without class token, and for any but avg (which then changes
+    nothing) of one that pools by itself.
+    """
+    if layout.kind == "NC" and not isinstance(spec, AvgPool):
+        raise SpecError(
+            "spec.pooling",
+            f"{spec.kind}: has no effect, {backbone} pools its features itself",
+            field="model.pooling",
+            remedy="leave it out, or choose another backbone",
+        )
     match spec:
         case AvgPool():
             return AvgPooling()

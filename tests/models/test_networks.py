@@ -33,6 +33,7 @@ BUILDS = [
     ("xcit_tiny", 64, "rgb", AvgPool(), LinearNeck()),
     ("xcit_tiny", 64, "gray", TokenPool(), LinearNeck()),
     ("cait_xxs24_224", 64, "rgb", AvgPool(), LinearNeck()),
+    ("deit_tiny_distilled_patch16_224", 64, "rgb", AvgPool(), LinearNeck()),
     ("convnext_atto", 64, "rgb", AvgPool(), LinearNeck()),
     ("mobilenetv3_small_050", 64, "rgb", GemPool(), LinearNeck()),
 ]
@@ -161,7 +162,13 @@ def test_wrong_backbone_dim_names_the_right_one_without_making_weights(monkeypat
 
 @pytest.mark.parametrize(
     ("backbone", "size", "remedy"),
-    [("conv4", 8, "16"), ("vit_tiny", 100, "96"), ("vit_base_patch14_dinov2", 224, None), ("vgg16", 16, "32")],
+    [
+        ("conv4", 8, "16"),
+        ("vit_tiny", 100, "96"),
+        ("vit_base_patch14_dinov2", 224, None),
+        ("vit_so400m_patch14_siglip_384", 384, None),
+        ("vgg16", 16, "32"),
+    ],
 )
 def test_image_size_that_cannot_be(backbone: str, size: int, remedy: str | None) -> None:
     image = ImageSpec(image_size=size)
@@ -180,7 +187,8 @@ def test_image_size_that_cannot_be(backbone: str, size: int, remedy: str | None)
         ({"backbone": "resnet18", "pooling": {"kind": "token"}}, "model.pooling"),
         ({"backbone": "swint_tiny", "pooling": {"kind": "token"}}, "model.pooling"),
         ({"neck": {"kind": "cgd", "branches": ["avg", "gem", "max"]}, "embedding_dim": 25}, "model.embedding_dim"),
-        ({"backbone": "coat_tiny"}, "model.backbone"),
+        ({"backbone": "deit_tiny_distilled_patch16_224", "pooling": {"kind": "max"}}, "model.pooling"),
+        ({"backbone": "deit_tiny_distilled_patch16_224", "neck": {"kind": "cgd"}}, "model.neck"),
     ],
 )
 def test_settings_that_contradict(changes: dict, field: str) -> None:
