@@ -77,7 +77,10 @@ def square(image: Image.Image, choose: ChooseCrop, *, size: int, channels: int) 
 
 def reduction(box: Crop, size: int) -> int:
     """The largest of 8, 4, 2, 1 by which a decoder may reduce so that the box still covers size x size pixels."""
+    shorter = min(box.width, box.height)
     for scale in (8, 4, 2):
+        if shorter < scale * size:
+            continue
         reduced = reduced_box(box, scale)
         if reduced.width >= size and reduced.height >= size:
             return scale
@@ -86,6 +89,8 @@ def reduction(box: Crop, size: int) -> int:
 
 def reduced_box(box: Crop, scale: int) -> Crop:
     """The box on an image decoded at 1/scale: its edges moved to the nearest whole reduced pixels."""
+    if scale == 1:
+        return box
     left, top = (box.left + scale // 2) // scale, (box.top + scale // 2) // scale
     right, bottom = ((edge + scale // 2) // scale for edge in (box.left + box.width, box.top + box.height))
     return Crop(left, top, right - left, bottom - top)
@@ -95,16 +100,14 @@ def _decode_jpeg(
     data: bytes | bytearray, header: jpeg.JpegHeader, choose: ChooseCrop, *, size: int, channels: int
 ) -> Tensor:
     _check_pixels(header.width, header.height)
-    crop, box = _boxes(choose, *header)
+    crop, box = _boxes(choose, *header[:3])
     scale = reduction(box, size)
-    if scale == 1:
-        pixels_HWC = jpeg.decode_full(data, channels=channels)
-    else:
-        with _quiet():
-            pixels_HWC = jpeg.decode_reduced(data, scale, channels=channels)
-        box = reduced_box(box, scale)
-    pixels_HWC = pixels_HWC[box.top : box.top + box.height, box.left : box.left + box.width]
-    return _finish(pixels_HWC, crop, header.orientation, size)
+    box = reduced_box(box, scale)
+    with _quiet():
+        bottom = box.top + box.height
+        pixels_HWC = jpeg.decode(data, header, scale=scale, bottom=bottom, channels=channels)
+    part_HWC = torch.from_numpy(pixels_HWC[box.top : bottom, box.left : box.left + box.width])
+    return _finish(part_HWC, crop, header.orientation, size)
 
 
 def _boxes(choose: ChooseCrop, width: int, height: int, orientation: int) -> tuple[Crop, Crop]:
