@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from kinsight.evaluation import evaluate
-    from kinsight.models import load
+    from kinsight.evaluation import embed, evaluate, load
     from kinsight.training import train
 
 _LAZY = {
     "train": "kinsight.training",
     "evaluate": "kinsight.evaluation",
-    "load": "kinsight.models",
+    "embed": "kinsight.evaluation",
+    "load": "kinsight.evaluation",
 }
 _PACKAGES = ("losses", "metrics", "neighbors", "models", "data", "storage", "parallel", "specs")
 
-__all__ = ["evaluate", "load", "train"]
+__all__ = ["embed", "evaluate", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:

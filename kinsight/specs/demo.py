@@ -13,7 +13,7 @@ class DemoSpec(Spec):
     job: Literal["demo"] = "demo"
     output: str = Field(default="kinsight-demo", description="folder for pictures, run and results")
     classes: int = Field(default=1500, ge=20, description="symbol classes to draw at least; half of them stay unseen")
-    seconds: float = Field(default=100.0, gt=0, description="training time aimed at on this machine")
+    epochs: int = Field(default=12, ge=1, description="passes over the seen symbols")
     seed: int = Field(default=0, ge=0, lt=2**31, description="seed of pictures and training")
 
 

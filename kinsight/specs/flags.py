@@ -159,8 +159,8 @@ def _explain(model: type[Spec], fault: dict[str, Any]) -> str:
     if kind == "extra_forbidden":
         elsewhere = [arm for setting in known if setting.name == path for arm in setting.arms[-1:]]
         if elsewhere:
-            union, chosen = ".".join(elsewhere[0][0]), fault["loc"][-2]
-            return f"{path}: {chosen} has no such setting; it belongs to {union} {' or '.join(arm for _, arm in elsewhere)}"
+            union, owners = ".".join(elsewhere[0][0]), " or ".join(arm for _, arm in elsewhere)
+            return f"{path}: {fault['loc'][-2]} has no such setting; it belongs to {union} {owners}"
         siblings = _siblings(known, path, fault["loc"])
         return f"{path}: no such setting{_nearest(path, siblings)}"
     if kind == "missing":

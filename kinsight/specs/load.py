@@ -1,13 +1,16 @@
 """Specs by job name, and specs as YAML."""
 
+from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from kinsight.specs.base import Spec
 from kinsight.specs.flags import check
 from kinsight.specs.table import JOBS
+
+S = TypeVar("S", bound=Spec)
 
 
 def by_import(text: str) -> Any:
@@ -31,6 +34,6 @@ def as_yaml(spec: Spec) -> str:
     return yaml.safe_dump(as_tree(spec), sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
 
 
-def of(model: type[Spec], given: Any) -> Any:
+def of(model: type[S], given: S | Mapping[str, Any]) -> S:
     """A spec from what a Python caller gives: the spec itself, or a mapping. Raises SpecError."""
-    return given if isinstance(given, model) else check(model, dict(given))
+    return given if isinstance(given, model) else check(model, dict(given))  # type: ignore[arg-type,return-value]

@@ -61,7 +61,7 @@ class ValidateSpec(Spec):
     metric: str = Field(
         default="recall@1",
         description="recall@k, precision@k, map@r, r_precision, map or mrr",
-        pattern=r"^[a-z_]+(@[a-z0-9]+)?$",
+        pattern=r"^(recall@[1-9][0-9]*|precision@[1-9][0-9]*|map@r|r_precision|map|mrr)$",
     )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from kinsight import progress
-from kinsight.data import Batch, augment_on_device
+from kinsight.data import Batch
 from kinsight.errors import InterruptedRun, RunError
 from kinsight.parallel.collectives import rank, world_size
 from kinsight.parallel.groups import is_main, sum_over_ranks
@@ -108,7 +108,7 @@ def _step(prepared: Prepared, learner: nn.Module, batch: Batch, rows: list[int])
     """One optimizer step on a batch; returns the loss and its terms, to be averaged over the ranks."""
     training, spec, device = prepared.training, prepared.spec, prepared.device
     images = batch.images_BCHW.to(device, non_blocking=True)
-    images = augment_on_device(images, spec.data.augment, seed=spec.seed, epoch=batch.epoch, index_B=batch.index_B)
+    images = prepared.augment(images, batch.epoch, batch.index_B)
     label_B = batch.label_B.to(device, non_blocking=True)
     pieces = min(spec.batch.accumulate, min(rows))
     totals: dict[str, Tensor] = {}
@@ -117,7 +117,7 @@ def _step(prepared: Prepared, learner: nn.Module, batch: Batch, rows: list[int])
     ):
         with _sync_only_if(learner, number == pieces - 1):
             with prepared.arithmetic.autocast():
-                loss, stats = learner(images_b, label_b, sum(rows) if pieces > 1 or min(rows) < max(rows) else None)
+                loss, stats = learner(images_b, label_b, sum(rows))
             _stop_if_not_finite(loss, stats, prepared, batch)
             (training.scaler.scale(loss) if training.scaler else loss).backward()
         for name, value in stats.items():
@@ -178,7 +178,8 @@ def _stop_if_not_finite(loss: Tensor, stats: dict[str, Tensor], prepared: Prepar
     first = prepared.records.uri(int(batch.index_B[0]))
     raise RunError(
         "run.not-finite",
-        f"the loss is {value} at step {position.step} (epoch {position.epoch}, rank {rank()}), before the step: {terms}; "
+        f"the loss is {value} at step {position.step} (epoch {position.epoch}, rank {rank()}); no step was taken; "
+        f"{terms}; "
         f"learning rate {prepared.training.optimizer.param_groups[0]['lr']:.3g}, {arithmetic}; {where}; "
         f"the batch began with {first}",
         remedy="lower optimizer.lr or set clip_norm; if precision is fp16, try bf16; the last checkpoint is intact",

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from kinsight import __version__, storage
-from kinsight.parallel.device import pick_device
-from kinsight.parallel.groups import default_processes, is_main, launch, process_group, under_launcher
+from kinsight.parallel.device import default_processes, pick_device
+from kinsight.parallel.groups import is_main, launch, process_group, under_launcher
 from kinsight.progress import clean, say
-from kinsight.reports.gallery import training_picture
+from kinsight.reports.curves import training_picture
 from kinsight.specs.load import as_tree, of
 from kinsight.specs.train import TrainSpec
 from kinsight.training import checkpoint
@@ -105,7 +105,8 @@ def _finish(prepared: Prepared, run: RunFolder) -> dict[str, Any]:
         return summary
     with storage.local_errors(run.path):
         shutil.copytree(run.path / "best", run.path / "bundle", dirs_exist_ok=True)
-    training_picture(read_rows(run.path), run.path / "training.png")
+    metric = summary["metric"]
+    training_picture(read_rows(run.path), run.path / "training.png", metric=metric)
     run.finish(summary)
     if broken:
         say(f"broken      {len(broken)} images were skipped, named in run.json")

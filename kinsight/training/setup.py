@@ -1,29 +1,31 @@
 """From a spec to everything the loop needs, cheap checks first: nothing is trained before all of them have passed."""
 
+import os
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from kinsight.data import (
+    DeviceAugment,
     ImageLoader,
     Records,
     Sampler,
+    build_device_augment,
     build_sampler,
-    check_images_exist,
     read_class_names,
     read_records,
+    require_images,
 )
 from kinsight.errors import DataError, SpecError
-from kinsight.evaluation.embedding import ImageReader
 from kinsight.losses import Objective, build_objective
-from kinsight.models import BundleHeader, EmbeddingNet, backbone_dim, build_network, make_header
+from kinsight.models import BundleHeader, EmbeddingNet, build_network, check_model, make_header
 from kinsight.parallel.batchnorm import convert
 from kinsight.parallel.collectives import world_size
 from kinsight.parallel.device import Arithmetic, choose_precision
 from kinsight.parallel.groups import is_main
 from kinsight.progress import say, warn
+from kinsight.specs.data import Augment
 from kinsight.specs.load import as_tree
 from kinsight.specs.train import TrainSpec
 from kinsight.training.averaging import WeightAverage
@@ -59,8 +61,8 @@ class Prepared:
     records: Records
     sampler: Sampler
     loader: ImageLoader
-    validation: ImageReader | None
-    validation_labels: np.ndarray
+    augment: DeviceAugment
+    validation: ImageLoader | None
     net: EmbeddingNet
     training: Training
     steps_per_epoch: int
@@ -69,43 +71,31 @@ class Prepared:
 
 def prepare(spec: TrainSpec, device: torch.device) -> Prepared:
     """Read the lists, check everything that can be checked, build the objects. Raises KinsightError."""
-    _check_dimensions(spec)
+    check_model(spec.model, spec.data)
     arithmetic = choose_precision(spec.precision, device)
     records = read_training_records(spec)
     validation = _read_validation(spec)
     sampler = build_sampler(spec.sampler, records.label_N, batch_size=spec.batch.size, seed=spec.seed)
-    steps_per_epoch = len(sampler.epoch(0))
+    steps_per_epoch = sampler.num_batches
     total_steps = spec.steps or (spec.epochs or DEFAULT_EPOCHS) * steps_per_epoch
     _check_ranks(spec, sampler)
     net, training = _build_training(spec, records, device)
-    loader = ImageLoader(
-        records,
-        spec.data,
-        augment=spec.data.augment,
-        workers=_workers_here(spec),
-        cache=spec.data.cache,
-        max_broken=spec.data.max_broken,
-        seed=spec.seed,
-        pin_memory=device.type == "cuda",
-    )
-    reader = None
-    if validation is not None:
-        reader = ImageReader(
-            validation, spec.data, workers=_workers_here(spec), max_broken=spec.data.max_broken, cache=spec.data.cache
-        )
+    loader = _loader(spec, records, spec.data.augment)
+    reader = _loader(spec, validation, None) if validation is not None else None
+    augment = build_device_augment(spec.data.augment, seed=spec.seed)
     prepared = Prepared(
-        spec,
-        device,
-        arithmetic,
-        records,
-        sampler,
-        loader,
-        reader,
-        validation.label_N if validation is not None else np.zeros(0, np.int64),
-        net,
-        training,
-        steps_per_epoch,
-        total_steps,
+        spec=spec,
+        device=device,
+        arithmetic=arithmetic,
+        records=records,
+        sampler=sampler,
+        loader=loader,
+        augment=augment,
+        validation=reader,
+        net=net,
+        training=training,
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total_steps,
     )
     if is_main():
         _introduce(prepared, validation)
@@ -116,7 +106,7 @@ def read_training_records(spec: TrainSpec) -> Records:
     """The training images, checked against `data.classes` and `data.num_classes`."""
     classes = read_class_names(spec.data.classes) if spec.data.classes is not None else None
     records = read_records(spec.data.train, classes=classes, num_classes=spec.data.num_classes)
-    check_images_exist(records)
+    require_images(records, spec.data.train)
     return records
 
 
@@ -124,7 +114,7 @@ def _read_validation(spec: TrainSpec) -> Records | None:
     if spec.data.validation is None:
         return None
     records = read_records(spec.data.validation, own_vocabulary=True)
-    check_images_exist(records)
+    require_images(records, spec.data.validation, field="data.validation")
     if records.count_C.max(initial=0) < 2:
         raise DataError(
             "data.no-pairs",
@@ -133,17 +123,6 @@ def _read_validation(spec: TrainSpec) -> Records | None:
             remedy="give validation images of which at least two share a class",
         )
     return records
-
-
-def _check_dimensions(spec: TrainSpec) -> None:
-    dim = backbone_dim(spec.model.backbone, spec.data)
-    if spec.model.backbone_dim not in (None, dim):
-        raise SpecError(
-            "spec.backbone-dim",
-            f"{spec.model.backbone} gives {dim} features",
-            field=f"model.backbone_dim={spec.model.backbone_dim}",
-            remedy=f"set it to {dim}, or leave it out",
-        )
 
 
 def _check_ranks(spec: TrainSpec, sampler: Sampler) -> None:
@@ -157,9 +136,19 @@ def _check_ranks(spec: TrainSpec, sampler: Sampler) -> None:
         )
 
 
-def _workers_here(spec: TrainSpec) -> int:
-    """Loader workers are per machine: the processes on it share them."""
-    return -(-spec.data.workers // world_size()) if spec.data.workers else 0
+def _loader(spec: TrainSpec, records: Records, augment: Augment | None) -> ImageLoader:
+    """A loader for this rank; `data.workers` are per machine, shared by the processes on it."""
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return ImageLoader(
+        records,
+        spec.data,
+        augment=augment,
+        seed=spec.seed,
+        workers=-(-spec.data.workers // here),
+        cache=spec.data.cache,
+        max_broken=spec.data.max_broken,
+        processes=here,
+    )
 
 
 def _build_training(spec: TrainSpec, records: Records, device: torch.device) -> tuple[EmbeddingNet, Training]:

@@ -4,7 +4,10 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kinsight.evaluation.embedding import embed_loaded
+import torch
+from torch import Tensor
+
+from kinsight.evaluation.embedding import embed_records
 from kinsight.metrics import retrieval_metrics
 from kinsight.models import save_bundle
 from kinsight.parallel.groups import is_main, sum_over_ranks
@@ -22,11 +25,11 @@ def validate(prepared: Prepared, run: RunFolder, record: Record) -> float:
     assert prepared.validation is not None
     position, wanted = prepared.training.position, prepared.spec.validate_.metric
     with evaluated_weights(prepared):
-        embedded = embed_loaded(prepared.net, prepared.validation, prepared.device, prepared.arithmetic)
+        embedded = embed_records(prepared.net, prepared.validation, prepared.device, prepared.arithmetic)
         metrics = {}
         if is_main():
-            label_N = prepared.validation_labels[embedded.index_N]
-            metrics = retrieval_metrics(embedded.emb_ND, label_N, ks=metric_ks(wanted)).means
+            label_N = torch.from_numpy(prepared.validation.records.label_N[embedded.index_N])
+            metrics = _measure(embedded.emb_ND, label_N, wanted, prepared.device)
         value = sum_over_ranks([metrics.get(wanted, 0.0)])[0]
         if math.isnan(value):
             value = 0.0
@@ -58,7 +61,11 @@ def evaluated_weights(prepared: Prepared) -> Iterator[None]:
             yield
 
 
-def metric_ks(metric: str) -> tuple[int, ...]:
-    """The k of Recall@k to compute: the usual ones and the one the best model is chosen by."""
-    _, _, k = metric.partition("@")
-    return tuple(sorted({1, 2, 4, 8, *([int(k)] if k.isdigit() else [])}))
+def _measure(emb_ND: Tensor, label_N: Tensor, wanted: str, device: torch.device) -> dict[str, float]:
+    """The usual metrics and the one the best model is chosen by; those that need every rank only when wanted."""
+    name, _, k = wanted.partition("@")
+    ks = {1, 10, *([int(k)] if name == "recall" else [])}
+    precision_ks = [int(k)] if name == "precision" else []
+    whole = wanted in ("map", "mrr")
+    found = retrieval_metrics(emb_ND, label_N, ks=sorted(ks), precision_ks=precision_ks, whole=whole, device=device)
+    return {key: value for key, value in found.means.items() if not key.startswith("cmc@")}

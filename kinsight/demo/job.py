@@ -1,0 +1,126 @@
+"""The `demo` job: draw symbols, train on half of them, retrieve the other half. Each step is a command to type."""
+
+import json
+import shlex
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kinsight import progress, storage
+from kinsight.demo.symbols import SymbolSet, draw_symbols
+from kinsight.evaluation import evaluate
+from kinsight.specs.demo import DemoSpec
+from kinsight.training import train
+
+
+def run(spec: DemoSpec, *, overwrite: bool = False) -> dict[str, Any]:
+    """Run the demo; returns the metrics on unseen symbols.
+
+    An unfinished demo in the same folder is gone on with; overwrite: train anew.
+    """
+    started = time.monotonic()
+    folder = Path(spec.output)
+    storage.make_directory(folder)
+    symbols = _draw(spec, folder / "symbols")
+    settings = folder / "train.yaml"
+    storage.write_text(settings, yaml.safe_dump(_train_settings(spec, folder, symbols), sort_keys=False))
+    untrained = _measure_untrained(folder, symbols)
+    _show_command("train", "--spec", str(settings))
+    if overwrite or not (folder / "run" / "run.json").exists():
+        train(yaml.safe_load(storage.read_text(settings)), overwrite=overwrite)
+    else:
+        progress.say(f"trained already in {folder / 'run'}; --overwrite trains anew")
+    words = {"bundle": str(folder / "run"), "data": {"path": str(symbols.test)}, "output": str(folder / "evaluation")}
+    _show_command(
+        "evaluate", "--bundle", words["bundle"], "--data.path", str(symbols.test), "--output", words["output"]
+    )
+    metrics = evaluate(words).metrics
+    _conclude(folder, symbols, untrained, metrics, time.monotonic() - started)
+    return metrics
+
+
+def _draw(spec: DemoSpec, folder: Path) -> SymbolSet:
+    progress.say("\n$ python -m kinsight.demo.symbols " + shlex.join([str(folder), "--classes", str(spec.classes)]))
+    with progress.task("draw symbols", None, "pictures") as task:
+
+        def count(done: int, total: int) -> None:
+            task.total = total
+            task.advance(done - task.done)
+
+        symbols = draw_symbols(folder, classes=spec.classes, seed=spec.seed, progress=count)
+    seen, unseen = symbols.num_classes["train"], symbols.num_classes["test"]
+    progress.say(
+        f"drew        {sum(symbols.num_images.values()):,} pictures; {seen} classes to learn, {unseen} kept unseen"
+    )
+    return symbols
+
+
+def _train_settings(spec: DemoSpec, folder: Path, symbols: SymbolSet) -> dict[str, Any]:
+    return {
+        "job": "train",
+        "output": str(folder / "run"),
+        "data": {
+            "train": {"path": str(symbols.train)},
+            "validation": {"path": str(symbols.validation)},
+            "image_size": 32,
+            "color": "gray",
+            "crop": 1.0,
+            "augment": {"kind": "symbol"},
+            "cache": "memory",
+            "workers": 2,
+        },
+        "model": {"backbone": "conv4", "pretrained": None, "embedding_dim": 128},
+        "loss": {"kind": "cosface", "margin": 0.2, "scale": 24.0},
+        "optimizer": {"kind": "adamw", "lr": 0.003, "weight_decay": 0.0005},
+        "schedule": {"kind": "cosine", "warmup_steps": 50},
+        "batch": {"size": 128},
+        "epochs": spec.epochs,
+        "validate": {"every_epochs": 2},
+        "seed": spec.seed,
+    }
+
+
+def _measure_untrained(folder: Path, symbols: SymbolSet) -> dict[str, Any]:
+    """What an untrained network retrieves: the number that training must beat."""
+    output = folder / "untrained"
+    model = {"backbone": "conv4", "pretrained": None}
+    image = {"image_size": 32, "color": "gray", "crop": 1.0}
+    _show_command(
+        "evaluate",
+        "--model.backbone",
+        "conv4",
+        "--model.pretrained",
+        "null",
+        "--image.image-size",
+        "32",
+        "--image.color",
+        "gray",
+        "--image.crop",
+        "1",
+        "--data.path",
+        str(symbols.test),
+        "--output",
+        str(output),
+    )
+    if (output / "metrics.json").exists():
+        return json.loads(storage.read_text(output / "metrics.json"))
+    data = {"path": str(symbols.test)}
+    return evaluate({"model": model, "image": image, "data": data, "output": str(output), "workers": 2}).metrics
+
+
+def _show_command(*words: str) -> None:
+    progress.say("\n$ kinsight " + shlex.join(words))
+
+
+def _conclude(folder: Path, symbols: SymbolSet, before: dict, after: dict, seconds: float) -> None:
+    progress.say(
+        f"\nOn {symbols.num_classes['test']} classes of symbols it has never seen, the nearest of "
+        f"{symbols.num_images['test'] - 1:,} pictures shows the same symbol"
+        f"\n  before training  {100 * before['recall@1']:.1f} % of the time"
+        f"\n  after training   {100 * after['recall@1']:.1f} % of the time (Recall@1)"
+        f"\n\nlook at     {folder / 'evaluation' / 'retrieval.png'}, {folder / 'run' / 'training.png'}"
+        f"\nuse it      kinsight.load({str(folder / 'run')!r}).embed(['picture.png'])"
+        f"\ntook        {seconds:.0f} s"
+    )

@@ -1,0 +1,114 @@
+"""A model ready to embed: from a bundle, or a backbone as it is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kinsight.data import BrokenImage, decode
+from kinsight.data.crops import evaluation_crop
+from kinsight.data.decode import square
+from kinsight.data.reading import num_channels, read_image
+from kinsight.errors import DataError
+from kinsight.models import EmbeddingNet, build_backbone, load_bundle
+from kinsight.parallel.device import Arithmetic, choose_precision, pick_device
+from kinsight.specs.data import ImageSpec
+from kinsight.specs.evaluate import BackboneSpec
+
+
+@dataclass(frozen=True)
+class Model:
+    """An embedding model on a device; made by `load`.
+
+    image: how images are prepared. name: for people. content_hash: of what decides a vector; None for a bare backbone.
+    """
+
+    net: EmbeddingNet
+    image: ImageSpec
+    device: torch.device
+    arithmetic: Arithmetic
+    name: str
+    class_names: tuple[str, ...] = ()
+    content_hash: str | None = None
+
+    @property
+    def embedding_dim(self) -> int:
+        """Length of the vectors."""
+        return self.net.embedding_dim
+
+    def embed(self, images: Sequence[Any], *, batch_size: int = 256, normalize: bool = True) -> np.ndarray:
+        """Vectors of images: float32 (N, embedding_dim), unit rows unless `normalize` is off.
+
+        images: addresses or paths, encoded bytes, PIL images, or uint8 arrays (H, W), (H, W, 1) or (H, W, 3) in RGB.
+        Raises DataError naming the first image that cannot be used.
+        """
+        parts = [torch.zeros(0, self.embedding_dim)]
+        for start in range(0, len(images), batch_size):
+            chunk = images[start : start + batch_size]
+            pixels = torch.stack([self._pixels(image, start + offset) for offset, image in enumerate(chunk)])
+            with torch.inference_mode(), self.arithmetic.autocast():
+                parts.append(self.net(pixels.to(self.device)).float().cpu())
+        emb_ND = torch.cat(parts)
+        return (torch.nn.functional.normalize(emb_ND, dim=1) if normalize else emb_ND).numpy()
+
+    def _pixels(self, image: Any, number: int) -> Tensor:
+        size, channels = self.image.image_size, num_channels(self.image)
+        choose = partial(evaluation_crop, share=self.image.crop)
+        if isinstance(image, str | PathLike):
+            uri = str(image)
+            return decode(read_image(uri), uri, choose, size=size, channels=channels)
+        name = f"images[{number}]"
+        if isinstance(image, bytes | bytearray):
+            return decode(image, name, choose, size=size, channels=channels)
+        try:
+            return square(_picture(image, name), choose, size=size, channels=channels)
+        except (OSError, ValueError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise BrokenImage(name, str(error)) from error
+
+
+def _picture(image: Any, name: str) -> Any:
+    from PIL import Image
+
+    if isinstance(image, Image.Image):
+        return image
+    array = np.asarray(image)
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3)):
+        raise DataError(
+            "data.image-array",
+            f"array of {array.dtype} {array.shape}: expected uint8 (H, W), (H, W, 1) or (H, W, 3)",
+            field=name,
+            remedy="pass RGB bytes, a PIL image, or a path",
+        )
+    return Image.fromarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array)
+
+
+def load(bundle: str | PathLike[str], *, device: str = "auto", precision: str = "auto") -> Model:
+    """The model of a bundle (or of a run that holds one), ready to embed.
+
+    Raises StorageError where nothing is, DataError for an incomplete or altered bundle, SpecError for a device that
+    is not there.
+    """
+    place = pick_device(device)
+    loaded = load_bundle(str(bundle))
+    net = loaded.net.to(place).eval()
+    header = loaded.header
+    arithmetic = choose_precision(precision, place)
+    return Model(net, header.image_spec(), place, arithmetic, str(bundle), header.class_names, header.content_hash)
+
+
+def load_backbone(
+    spec: BackboneSpec, image: ImageSpec | None, *, device: str = "auto", precision: str = "auto", seed: int = 0
+) -> Model:
+    """A backbone without any training of ours. Raises as `build_network`."""
+    place = pick_device(device)
+    image = image or ImageSpec()
+    net = build_backbone(spec, image=image, seed=seed, asked="pretrained" in spec.model_fields_set).to(place).eval()
+    name = f"{spec.backbone} ({net.origin.source})"
+    return Model(net, image, place, choose_precision(precision, place), name)
