@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from kinsight.models.build import backbone_dim, build_backbone, build_network, check_model
     from kinsight.models.bundle import Bundle, load_bundle, make_header, save_bundle
     from kinsight.models.network import EmbeddingNet, TaggedParameter
+    from kinsight.models.weights import has_published_weights
 
 _HOME = {
     "BundleHeader": "artefact",
@@ -24,6 +25,7 @@ _HOME = {
     "save_bundle": "bundle",
     "EmbeddingNet": "network",
     "TaggedParameter": "network",
+    "has_published_weights": "weights",
 }
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "build_backbone",
     "build_network",
     "check_model",
+    "has_published_weights",
     "load_bundle",
     "make_header",
     "save_bundle",

@@ -13,7 +13,7 @@ from torch import nn
 from kinsight import storage
 from kinsight.errors import KinsightError, SpecError, StorageError
 from kinsight.models.backbones import pretrained_cfg
-from kinsight.models.names import BackboneName
+from kinsight.models.names import BackboneName, resolve
 from kinsight.models.state import State, load_state, read_state
 
 STORE_VARIABLE = "KINSIGHT_WEIGHTS"
@@ -57,6 +57,16 @@ def load_first_weights(
         _log.warning(note)
     _log.info("%s: %d tensors from %s; licence: %s", name.name, loaded.tensors, source, licence or "not stated")
     return Origin(source, licence, loaded.notes)
+
+
+def has_published_weights(backbone: str) -> bool:
+    """Whether `pretrained: default` can find anything: in the store, or published. Raises SpecError as `resolve`."""
+    name = resolve(backbone)
+    cfg = pretrained_cfg(name)
+    if cfg is not None and (cfg.hf_hub_id or _plain_url(cfg)):
+        return True
+    store = os.environ.get(STORE_VARIABLE)
+    return bool(store) and any(storage.exists(storage.Address.parse(store).join(f)) for f in file_names(name, cfg))
 
 
 def first_conv_names(name: BackboneName) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from kinsight.training import checkpoint
 from kinsight.training.loop import fit
 from kinsight.training.record import Record, read_rows
 from kinsight.training.run_folder import RunFolder
-from kinsight.training.setup import Prepared, prepare
+from kinsight.training.setup import Prepared, prepare, settled
 from kinsight.training.signals import stop_requests
 
 
@@ -43,7 +43,7 @@ def train(spec: TrainSpec | Mapping[str, Any], *, overwrite: bool = False) -> Tr
     An unfinished run of the same settings is gone on with. Raises KinsightError: SpecError and DataError for what
     must be mended first, RunError for a training that failed, InterruptedRun after Ctrl-C with the state saved.
     """
-    spec = of(TrainSpec, spec)
+    spec = settled(of(TrainSpec, spec))
     device = pick_device(spec.device)
     processes = spec.nproc or default_processes(spec.device)
     if under_launcher() or processes == 1:

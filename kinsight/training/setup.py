@@ -19,7 +19,7 @@ from kinsight.data import (
 )
 from kinsight.errors import DataError, SpecError
 from kinsight.losses import Objective, build_objective
-from kinsight.models import BundleHeader, EmbeddingNet, build_network, check_model, make_header
+from kinsight.models import BundleHeader, EmbeddingNet, build_network, check_model, has_published_weights, make_header
 from kinsight.parallel.batchnorm import convert
 from kinsight.parallel.collectives import world_size
 from kinsight.parallel.device import Arithmetic, choose_precision
@@ -67,6 +67,20 @@ class Prepared:
     training: Training
     steps_per_epoch: int
     total_steps: int
+
+
+def settled(spec: TrainSpec) -> TrainSpec:
+    """The spec with its default weights decided: null for a network that has no published ones, or starts from a
+    bundle. Where the user asked for them by name, building the network says what is wrong.
+    """
+    model = spec.model
+    if model.pretrained != "default" or "pretrained" in model.model_fields_set:
+        return spec
+    if model.init_from is None:
+        if has_published_weights(model.backbone):
+            return spec
+        warn(f"{model.backbone} has no published weights: it starts from random ones")
+    return spec.model_copy(update={"model": model.model_copy(update={"pretrained": None})})
 
 
 def prepare(spec: TrainSpec, device: torch.device) -> Prepared:
@@ -153,7 +167,7 @@ def _loader(spec: TrainSpec, records: Records, augment: Augment | None) -> Image
 
 def _build_training(spec: TrainSpec, records: Records, device: torch.device) -> tuple[EmbeddingNet, Training]:
     with_aux = spec.loss.ce is not None
-    net = build_network(spec.model, image=spec.data, seed=spec.seed, with_aux=with_aux)
+    net = build_network(spec.model, image=spec.data, seed=spec.seed, with_aux=with_aux, asked=True)
     objective = build_objective(
         spec.loss,
         num_classes=max(records.num_classes, 1),
