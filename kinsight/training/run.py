@@ -62,6 +62,7 @@ def _train_here(spec: TrainSpec, overwrite: bool) -> TrainResult:
     run = RunFolder(spec, overwrite=overwrite)
     try:
         prepared = prepare(spec, device)
+        run.begin()
         _resume(prepared, run)
         record = Record(run.path if is_main() else None, from_step=prepared.training.position.step)
         try:

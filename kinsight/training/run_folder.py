@@ -72,9 +72,6 @@ class RunFolder:
         if before is not None:
             self._refuse_if_other(before, finished)
             output.pull(lambda relative: not relative.startswith("tensorboard/"))
-        else:
-            storage.write_bytes(str(output.path / SPEC), as_yaml(self.spec).encode())
-            output.sync()
         return before is not None
 
     def _refuse_if_other(self, before: dict[str, Any], finished: bool) -> None:
@@ -103,6 +100,12 @@ class RunFolder:
                 path.unlink(missing_ok=True)
             if output.is_remote:
                 storage.remove_tree(output.address.child(name))
+
+    def begin(self) -> None:
+        """Store the settings, once everything that can be checked has been: a refused run leaves nothing in the way."""
+        if self._output is not None and not self.resumed:
+            storage.write_bytes(str(self.path / SPEC), as_yaml(self.spec).encode())
+            self._output.sync()
 
     def sync(self) -> None:
         """Mirror what changed to a remote output; nothing on a local one."""
