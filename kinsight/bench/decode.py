@@ -227,7 +227,7 @@ def _table(results: dict[str, Any]) -> Table:
     table = Table(
         title=f"JPEG file to float batch of {results['batch']} x 3 x {results['image_size']}^2, one thread per process"
     )
-    for name in ("images", "workers", "ours /s", "peer /s", "ratio", "CPU ratio", "reduced", "PSNR dB", "least"):
+    for name in ("images", "workers", "ours /s", "peer /s", "ratio", "CPU ratio", "PSNR dB", "least"):
         table.add_column(name, justify="right", no_wrap=True)
     for entry in results["sets"]:
         quality = entry["quality"]
@@ -236,7 +236,6 @@ def _table(results: dict[str, Any]) -> Table:
                 "x".join(map(str, entry["first_size"])), str(rate["workers"]), f"{rate['ours_per_s']:,.0f}",
                 f"{rate['peer_per_s']:,.0f}", f"{rate['ratio']:.2f}",
                 "" if rate["cpu_ratio"] is None else f"{rate['cpu_ratio']:.2f}",
-                f"{quality['decoded_at_reduced_scale']}/{quality['images']}",
                 f"{quality['psnr_db_median']:.1f}{'' if quality['passed'] else ' (!)'}",
                 f"{quality['psnr_db_min']:.1f}",
             )  # fmt: skip
