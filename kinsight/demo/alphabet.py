@@ -20,7 +20,7 @@ from kinsight.demo.glyphs import FACES, candidates, distances, family, glyph, si
 from kinsight.demo.pool import ordered_map
 
 ALIKE = 0.03
-ALIKE_IN_FACE = 0.06
+ALIKE_IN_FACE = 0.05
 TABLE = Path(__file__).with_name("alphabet.tsv")
 
 Drawings = dict[str, tuple[list[int], np.ndarray]]  # face -> code points, their signatures

@@ -18,6 +18,7 @@ FIT = 54
 CELLS = 16  # a signature is CELLS x CELLS
 LEVELS = 15  # so few that sums of products stay below 2**24: exact in float32 in any order, on any number of threads
 
+BRAILLE = range(0x2800, 0x2900)
 LETTER_FACES = ("cmr10", "cmb10", "cmss10", "cmti10", "cmtt10")  # their other places hold TeX's own characters
 FACES = (
     *(f"DejaVuSans{style}" for style in ("", "-Bold", "-Oblique", "-BoldOblique")),
@@ -40,11 +41,19 @@ def family(face: str) -> str:
 def candidates(face: str) -> list[int]:
     """Code points of letters, numbers, punctuation and symbols in the face, ascending.
 
-    Not: marks that combine with another character, spaces, controls, private use, unassigned.
+    Not: marks that combine with another character, spaces, controls, private use, unassigned; letters of mathematics
+    that are another letter in a style (a bold or double-struck R), since style is the face's matter; Braille, whose
+    dots say nothing without their place in the cell.
     """
     if face in LETTER_FACES:
         return [code for code in range(128) if chr(code).isalnum()]
-    return sorted(code for code in characters(face) if unicodedata.category(chr(code))[0] in "LNPS")
+    return sorted(code for code in characters(face) if _stands_alone(code))
+
+
+def _stands_alone(code: int) -> bool:
+    char = chr(code)
+    styled = unicodedata.decomposition(char).startswith("<font>")
+    return unicodedata.category(char)[0] in "LNPS" and not styled and code not in BRAILLE
 
 
 def glyph(face: str, code: int) -> np.ndarray | None:

@@ -1,5 +1,7 @@
 """The embedded set: pictures of symbols, lists of them, and which classes are seen in training.
 
+    python -m kinsight.demo.symbols FOLDER
+
 FOLDER/images/<code point>/<n>.png    32x32 grey
 FOLDER/train.txt                      half of the classes: seen
 FOLDER/validation.txt                 a fifth of the others: unseen, to choose the best model by
@@ -8,9 +10,11 @@ FOLDER/classes.tsv                    label, character, part, characters left ou
 FOLDER/symbols.json                   settings and counts
 """
 
+import argparse
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +27,7 @@ from kinsight.demo.distort import distort
 from kinsight.demo.glyphs import FIT, glyph
 from kinsight.demo.png import png
 from kinsight.demo.pool import ordered_map
-from kinsight.errors import RunError, SpecError
+from kinsight.errors import KinsightError, RunError, SpecError
 
 SIDE = 32
 FORMAT = "kinsight-symbols"
@@ -76,11 +80,12 @@ def draw_symbols(
     Raises SpecError for more classes than there are, or an output folder that holds something else; RunError if the
     folder cannot be written.
     """
-    _check(output, classes, images)
+    _check_counts(classes, images)
     settings = {"format": FORMAT, "version": VERSION, "classes": classes, "images": images, "seed": seed}
     finished = _read_header(output)
     if finished is not None and finished["settings"] == settings and _complete(output, finished):
         return SymbolSet(output, finished["num_classes"], finished["num_images"])
+    _check_free(output)
     aside = output.with_name(output.name + ".drawing")
     try:
         _remove(aside)
@@ -130,7 +135,7 @@ def _ink(face: str, code: int) -> np.ndarray:
     return ink
 
 
-def _check(output: Path, classes: int, images: int) -> None:
+def _check_counts(classes: int, images: int) -> None:
     available = len(alphabet())
     if not 4 <= classes <= available:
         raise SpecError(
@@ -141,6 +146,9 @@ def _check(output: Path, classes: int, images: int) -> None:
         )
     if images < 2:
         raise SpecError("demo.images", f"{images}: a class needs 2 pictures at least", field="images")
+
+
+def _check_free(output: Path) -> None:
     if output.exists() and not _ours(output):
         raise SpecError(
             "demo.occupied",
@@ -227,3 +235,25 @@ def _complete(folder: Path, header: dict) -> bool:
 def _remove(folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
+
+
+def main() -> None:
+    """The command line: draw into a folder, exit code 0, or 1 with the reason."""
+    parser = argparse.ArgumentParser(prog="python -m kinsight.demo.symbols", description="Draw the embedded symbols.")
+    parser.add_argument("output", type=Path, help="new folder to draw into")
+    parser.add_argument("--classes", type=int, default=1500, help="symbol classes, half of them unseen (1500)")
+    parser.add_argument("--images", type=int, default=16, help="pictures of each class (16)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the choice and the distortions (0)")
+    given = parser.parse_args()
+    try:
+        drawn = draw_symbols(given.output, classes=given.classes, images=given.images, seed=given.seed)
+    except KinsightError as error:
+        sys.exit(str(error))
+    for part in PARTS:
+        sys.stdout.write(
+            f"{drawn.folder / part}.txt: {drawn.num_images[part]} pictures of {drawn.num_classes[part]} classes\n"
+        )
+
+
+if __name__ == "__main__":
+    main()

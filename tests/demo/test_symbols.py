@@ -46,7 +46,9 @@ def test_there_are_enough_classes_and_faces() -> None:
 
 
 def test_only_visible_characters_that_stand_alone() -> None:
-    assert {unicodedata.category(chr(symbol.code))[0] for symbol in alphabet()} <= set("LNPS")
+    characters = [chr(symbol.code) for symbol in alphabet()]
+    assert {unicodedata.category(char)[0] for char in characters} <= set("LNPS")
+    assert not [char for char in characters if unicodedata.normalize("NFKC", char) == "R" != char]  # a style of R
 
 
 def test_no_two_classes_look_alike() -> None:
@@ -251,3 +253,14 @@ def test_refusals(tmp_path: Path) -> None:
         draw_symbols(tmp_path / "ours", classes=4, seed=1, images=2, workers=1)
     with pytest.raises(RunError, match="Not a directory"):
         draw_symbols(tmp_path / "mine" / "thesis.txt" / "set", classes=4, seed=0, images=2, workers=1)
+
+
+def test_command_line_draws_the_same(small: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "kinsight.demo.symbols", str(tmp_path / "set")]
+    settings = ["--classes", "40", "--images", "5", "--seed", "7"]
+    done = subprocess.run([*command, *settings], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "train.txt: 100 pictures of 20 classes" in done.stdout
+    assert contents(tmp_path / "set") == contents(small)
+    refused = subprocess.run([*command, "--classes", "1"], capture_output=True, text=True, timeout=120)
+    assert refused.returncode == 1 and "expected 4 to" in refused.stderr
