@@ -10,7 +10,6 @@ Transparent pixels become white: logos and drawings are mostly dark ink on nothi
 
 import functools
 import io
-import warnings
 
 import numpy as np
 import torch
@@ -57,7 +56,7 @@ def decode(data: bytes | bytearray, uri: str, choose: ChooseCrop, *, size: int, 
     try:
         if (header := jpeg.read_header(data)) is not None:
             return _decode_jpeg(data, header, choose, size=size, channels=channels)
-        with _quiet(), Image.open(io.BytesIO(data), formats=_formats()) as image:
+        with jpeg.quiet(), Image.open(io.BytesIO(data), formats=_formats()) as image:
             return square(image, choose, size=size, channels=channels)
     except MemoryError:
         raise
@@ -67,7 +66,7 @@ def decode(data: bytes | bytearray, uri: str, choose: ChooseCrop, *, size: int, 
 
 def square(image: Image.Image, choose: ChooseCrop, *, size: int, channels: int) -> Tensor:
     """`decode` for an image that Pillow has opened. Raises what Pillow raises on damaged data."""
-    with _quiet():
+    with jpeg.quiet():
         orientation = _orientation(image)
         _check_pixels(*image.size)
         crop, box = _boxes(choose, *image.size, orientation)
@@ -103,9 +102,8 @@ def _decode_jpeg(
     crop, box = _boxes(choose, *header[:3])
     scale = reduction(box, size)
     box = reduced_box(box, scale)
-    with _quiet():
-        bottom = box.top + box.height
-        pixels_HWC = jpeg.decode(data, header, scale=scale, bottom=bottom, channels=channels)
+    bottom = box.top + box.height
+    pixels_HWC = jpeg.decode(data, header, scale=scale, bottom=bottom, channels=channels)
     part_HWC = torch.from_numpy(pixels_HWC[box.top : bottom, box.left : box.left + box.width])
     return _finish(part_HWC, crop, header.orientation, size)
 
@@ -173,11 +171,6 @@ def _check_pixels(width: int, height: int) -> None:
 def _formats() -> tuple[str, ...]:
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
-
-
-def _quiet() -> warnings.catch_warnings:
-    """Silences the decoders' remarks on odd metadata, which would come once per image."""
-    return warnings.catch_warnings(action="ignore")
 
 
 def _reason(error: Exception) -> str:

@@ -7,6 +7,7 @@ both are libjpeg-turbo with its default settings, so that changes the speed and 
 
 import io
 import struct
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -94,10 +95,15 @@ def _with_simplejpeg(
 
 def _with_pillow(data: bytes | bytearray, scale: int, width: int, height: int, channels: int) -> npt.NDArray[np.uint8]:
     mode = "L" if channels == 1 else "RGB"
-    with Image.open(io.BytesIO(data), formats=("JPEG", "MPO")) as image:
+    with quiet(), Image.open(io.BytesIO(data), formats=("JPEG", "MPO")) as image:
         if image.size != (width, height) or image.mode != mode:
             image.draft(mode, (image.width // scale, image.height // scale))
         return np.atleast_3d(np.array(image.convert(mode)))
+
+
+def quiet() -> warnings.catch_warnings:
+    """Silences Pillow's remarks on odd metadata, which would come once per image."""
+    return warnings.catch_warnings(action="ignore")
 
 
 def _header(data: bytes | bytearray, frame: int, orientation: int, *, scan_components: int) -> JpegHeader | None:

@@ -38,8 +38,8 @@ class Piece(NamedTuple):
     """
 
     epoch: int
-    images_BCHW: Tensor  # noqa: N815
-    index_B: npt.NDArray[np.int64]  # noqa: N815
+    images_BCHW: Tensor
+    index_B: npt.NDArray[np.int64]
     broken: list[tuple[int, str, str]]
     error: KinsightError | None = None
 
@@ -84,8 +84,8 @@ class BatchReader:
         choosers = crop_choosers(self.image, self.augment, seed=self.seed, epoch=epoch, index_B=index_B)
         kept: list[int] = []
         broken: list[tuple[int, str, str]] = []
-        for index, choose, fetch in zip(index_B.tolist(), choosers, self._fetch(index_B), strict=True):
-            uri = self.records.uri(index)
+        uris = [self.records.uri(index) for index in index_B.tolist()]
+        for index, uri, choose, fetch in zip(index_B.tolist(), uris, choosers, self._fetch(index_B, uris), strict=True):
             try:
                 image_CHW = decode(fetch(), uri, choose, size=size, channels=channels)
             except BrokenImage as error:
@@ -95,12 +95,11 @@ class BatchReader:
                 kept.append(len(kept) + len(broken))
         return Piece(epoch, images_BHWC[: len(kept)].permute(0, 3, 1, 2), index_B[kept], broken)
 
-    def _fetch(self, index_B: npt.NDArray[np.int64]) -> Sequence[Callable[[], bytes]]:
+    def _fetch(self, index_B: npt.NDArray[np.int64], uris: Sequence[str]) -> Sequence[Callable[[], bytes]]:
         """For each record a function that gives its bytes; remote ones are on their way at once."""
         if self.encoded is not None:
             encoded = self.encoded
             return [lambda index=index: _kept(encoded, index) for index in index_B.tolist()]
-        uris = [self.records.uri(index) for index in index_B.tolist()]
         if not self.remote:
             return [lambda uri=uri: read_image(uri) for uri in uris]
         if self._pool is None:
