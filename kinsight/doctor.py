@@ -11,7 +11,7 @@ from kinsight import __version__, storage
 from kinsight.errors import KinsightError, RunError
 from kinsight.specs.demo import DoctorSpec
 
-_PACKAGES = ("torch", "torchvision", "timm", "numpy", "pyarrow", "pillow", "s3fs", "pydantic")
+_PACKAGES = ("torch", "torchvision", "timm", "numpy", "pyarrow", "pillow", "s3fs", "pydantic", "simplejpeg")
 _CREDENTIALS = ("OSS_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID", "AWS_PROFILE")
 
 

@@ -44,5 +44,5 @@ class RunError(KinsightError):
     """The work failed: non-finite loss, a lost process, no such device. Exit code 1."""
 
 
-class InterruptedRun(KinsightError):  # noqa: N818 - an end of a run, not a fault
+class InterruptedRun(KinsightError):
     """Stopped on request with the state saved. Exit code 130."""

@@ -35,7 +35,7 @@ _UPRIGHT = {
 }  # fmt: skip
 
 
-class BrokenImage(DataError):  # noqa: N818
+class BrokenImage(DataError):
     """One image cannot be used. uri: which; reason: why, in a few words."""
 
     def __init__(self, uri: str, reason: str) -> None:

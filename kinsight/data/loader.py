@@ -33,9 +33,9 @@ class Batch:
     Unlabelled images have label -1. Broken images are missing from all three, so a batch can even be empty.
     """
 
-    images_BCHW: Tensor  # noqa: N815
-    label_B: Tensor  # noqa: N815
-    index_B: Tensor  # noqa: N815
+    images_BCHW: Tensor
+    label_B: Tensor
+    index_B: Tensor
     epoch: int
 
     def __len__(self) -> int:
@@ -208,18 +208,21 @@ class _Pool:
         context = torch.multiprocessing.get_context(method)
         if method == "forkserver":
             context.set_forkserver_preload(["kinsight.data.reading"])
-        self._loader: DataLoader[Piece] = DataLoader(
-            reader,  # type: ignore[arg-type]
-            sampler=self._requests,  # type: ignore[arg-type]
-            batch_size=None,
-            num_workers=workers,
-            collate_fn=_unchanged,  # type: ignore[arg-type]
-            pin_memory=torch.cuda.is_available(),
-            multiprocessing_context=context,
-            worker_init_fn=_start_worker,
-            persistent_workers=True,
-            generator=torch.Generator(),  # else starting workers would draw from the training's own randomness
-        )
+        with warnings.catch_warnings():
+            # How many workers suit a machine is the user's setting; waiting for storage, many suit a small one.
+            warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
+            self._loader: DataLoader[Piece] = DataLoader(
+                reader,  # type: ignore[arg-type]
+                sampler=self._requests,  # type: ignore[arg-type]
+                batch_size=None,
+                num_workers=workers,
+                collate_fn=_unchanged,  # type: ignore[arg-type]
+                pin_memory=torch.cuda.is_available(),
+                multiprocessing_context=context,
+                worker_init_fn=_start_worker,
+                persistent_workers=True,
+                generator=torch.Generator(),  # else starting workers would draw from the training's own randomness
+            )
 
     def run(self, requests: Iterable[Request]) -> Iterator[Piece]:
         self._requests.source = requests
@@ -272,6 +275,7 @@ def _undisturbed() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
+            warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
             yield
     finally:
         if masked is not None:

@@ -1,5 +1,4 @@
-"""The demo: an embedded set of symbols, and the main job on it."""
+"""The demo: an embedded set of symbols, and the main job on it.
 
-from kinsight.demo.job import run
-
-__all__ = ["run"]
+Importing this package imports nothing: the processes that draw need no torch.
+"""

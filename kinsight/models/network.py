@@ -109,7 +109,10 @@ class EmbeddingNet(nn.Module):
         # Strides of channels_last made by hand: for one channel torch sees no difference and would keep its own,
         # after which every later layer runs in the slower layout.
         pixels_BHWC = images_BCHW.permute(0, 2, 3, 1).contiguous().float()
-        return (pixels_BHWC * self._factor + self._offset).permute(0, 3, 1, 2)
+        # One number per value of a pixel row: broadcasting one per channel takes three times as long.
+        width = pixels_BHWC.shape[2]
+        factor, offset = self._factor.repeat(width), self._offset.repeat(width)
+        return torch.addcmul(offset, pixels_BHWC.flatten(2), factor).view_as(pixels_BHWC).permute(0, 3, 1, 2)
 
     def _embed(self, features: FeatureMap) -> Tensor:
         return self.neck(features if self.pooling is None else self.pooling(features))

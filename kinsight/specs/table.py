@@ -18,7 +18,9 @@ class Job:
 
 
 JOBS: dict[str, Job] = {
-    "demo": Job("train on embedded symbols, retrieve unseen ones", "kinsight.specs.demo:DemoSpec", "kinsight.demo:run"),
+    "demo": Job(
+        "train on embedded symbols, retrieve unseen ones", "kinsight.specs.demo:DemoSpec", "kinsight.demo.job:run"
+    ),
     "train": Job("train an embedding model", "kinsight.specs.train:TrainSpec", "kinsight.training:train"),
     "evaluate": Job(
         "measure retrieval and verification", "kinsight.specs.evaluate:EvaluateSpec", "kinsight.evaluation:evaluate"

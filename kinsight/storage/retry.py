@@ -24,7 +24,7 @@ _jitter = random.Random()  # its own generator: the global one belongs to experi
 _log = logging.getLogger("kinsight.storage")
 
 
-class Transient(Exception):  # noqa: N818  not an error yet
+class Transient(Exception):
     """One attempt failed in a way that another may not; `reason` holds no secrets."""
 
     def __init__(self, reason: str) -> None:

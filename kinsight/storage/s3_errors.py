@@ -30,11 +30,11 @@ _AGAIN = {
 }
 
 
-class NoObject(Exception):  # noqa: N818  an answer, not an error
+class NoObject(Exception):
     """The object, the bucket or the upload is not there."""
 
 
-class PastEnd(Exception):  # noqa: N818
+class PastEnd(Exception):
     """The range starts at or after the object's end."""
 
 
