@@ -1,0 +1,59 @@
+"""The demo as a user runs it, small: its steps, its files, and the commands it shows."""
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def kinsight(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "kinsight", *words], capture_output=True, text=True, cwd=cwd)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    folder = tmp_path_factory.mktemp("demo")
+    return folder, kinsight("demo", "--output", "out", "--classes", "60", "--epochs", "3", cwd=folder)
+
+
+def test_it_trains_and_measures_on_unseen_classes(demo: tuple[Path, subprocess.CompletedProcess[str]]):
+    folder, result = demo
+    assert result.returncode == 0, result.stderr
+    before, after = (
+        json.loads((folder / "out" / name / "metrics.json").read_text()) for name in ("untrained", "evaluation")
+    )
+    assert after["classes"] == before["classes"] == 24
+    assert after["recall@1"] > before["recall@1"]
+    assert "never seen" in result.stderr
+    for file in ("run/bundle/bundle.json", "run/training.png", "evaluation/retrieval.png", "train.yaml"):
+        assert (folder / "out" / file).stat().st_size > 0
+    assert "Traceback" not in result.stderr and "Warning" not in result.stderr
+
+
+def test_the_commands_it_shows_can_be_typed(demo: tuple[Path, subprocess.CompletedProcess[str]]):
+    folder, result = demo
+    shown = [shlex.split(line[2:]) for line in result.stderr.splitlines() if line.startswith("$ ")]
+    assert [words[1] for words in shown if words[0] == "kinsight"] == ["evaluate", "train", "evaluate"]
+    drawn = next(words for words in shown if words[0] == "python")
+    again = subprocess.run([sys.executable, *drawn[1:]], capture_output=True, text=True, cwd=folder)
+    assert again.returncode == 0, again.stderr
+    finished = kinsight(*shown[2][1:], cwd=folder)
+    assert finished.returncode == 2 and "finished run" in finished.stderr
+    measured = json.loads((folder / "out/evaluation/metrics.json").read_text())
+    assert kinsight(*shown[3][1:], cwd=folder).returncode == 0
+    assert json.loads((folder / "out/evaluation/metrics.json").read_text()) == measured
+
+
+def test_a_second_demo_reuses_what_is_there(demo: tuple[Path, subprocess.CompletedProcess[str]]):
+    folder, _ = demo
+    result = kinsight("demo", "--output", "out", "--classes", "60", "--epochs", "3", cwd=folder)
+    assert result.returncode == 0 and "trained already" in result.stderr
+
+
+def test_a_demo_of_other_settings_says_so(demo: tuple[Path, subprocess.CompletedProcess[str]]):
+    folder, _ = demo
+    result = kinsight("demo", "--output", "out", "--classes", "60", "--epochs", "4", cwd=folder)
+    assert result.returncode == 2 and "epochs was 3, now 4" in result.stderr, result.stderr
