@@ -4,8 +4,8 @@
 the same exact similarities and break ties alike: lower gallery index first.
 """
 
-from kinsight.neighbors.ranks import PositiveRanks, ranks
-from kinsight.neighbors.topk import pair_similarity, topk
+from kinsight.neighbors.ranking import PositiveRanks, ranks
+from kinsight.neighbors.search import pair_similarity, topk
 from kinsight.neighbors.vectors import Metric
 
 __all__ = ["Metric", "PositiveRanks", "pair_similarity", "ranks", "topk"]

@@ -10,30 +10,19 @@ import torch
 from torch import Tensor
 
 _NEVER = 2**31 - 1
-_CLIP_RMS = (
-    2.5,
-    3.0,
-    3.5,
-    4.0,
-    4.5,
-    5.0,
-    6.0,
-    8.0,
-    12.0,
-    20.0,
-)  # clipping points tried, in units of the rms coordinate
+_LEVELS = 127
 # What torch.set_float32_matmul_precision allows to be done to the factors: nothing, TF32, bfloat16.
 _FACTOR_ROUNDING = {"highest": 0.0, "high": 2.0**-10, "medium": 2.0**-8}
-_SLACK = 1e-6  # float32 rounding in the residual norms themselves
+_ROWS = 2048
 
 
 @dataclass(frozen=True)
 class CoarseRows:
-    """code_ND: int8 or float32 rows; residual_N: bound on |row - coded row|; step: real value of one code unit."""
+    """code_ND: int8 or float32; scale_N[i] * code_ND[i] is row i, but for an error of length residual_N[i] at most."""
 
     code_ND: Tensor
+    scale_N: Tensor
     residual_N: Tensor
-    step: float
 
     @property
     def is_integer(self) -> bool:
@@ -43,14 +32,6 @@ class CoarseRows:
     def score_dtype(self) -> torch.dtype:
         return torch.int32 if self.is_integer else torch.float32
 
-    @property
-    def never(self) -> float:
-        """A threshold that no score reaches."""
-        return _NEVER if self.is_integer else float("inf")
-
-    def rows(self, start: int, stop: int) -> Tensor:
-        return self.code_ND[start:stop]
-
 
 def has_int8(device: torch.device) -> bool:
     """Whether int8 products are the fast ones here."""
@@ -58,60 +39,71 @@ def has_int8(device: torch.device) -> bool:
     return device.type == "cpu" and hasattr(torch.ops.aten, "_int_mm") and supported is not None and bool(supported())
 
 
-def encode(row_ND: Tensor, step: float | None, order_N: Tensor | None = None) -> CoarseRows:
-    """Code rows (taken in `order_N`); `step` None: as float32. Rows exceed unit length by rounding at most."""
-    count, dim = len(row_ND), row_ND.shape[1]
-    if step is None:
-        rounding = _FACTOR_ROUNDING[torch.get_float32_matmul_precision()]
-        if row_ND.device.type != "cpu":
-            rounding = max(rounding, 2.0**-10)
-        # factors' rounding plus float32 accumulation, D terms in any order
-        residual = rounding + (dim + 2) * 2.0**-24
-        code_ND = row_ND if order_N is None else row_ND[order_N]
-        return CoarseRows(code_ND, torch.full((count,), residual, device=row_ND.device), 1.0)
-    code_ND = torch.empty(count, dim, dtype=torch.int8, device=row_ND.device)
-    residual_N = torch.empty(count, device=row_ND.device)
-    for start in range(0, count, 2048):
-        here = slice(start, start + 2048)
-        row_BD = row_ND[here] if order_N is None else row_ND[order_N[here]]
-        code_BD = (row_BD / step).round_().clamp_(-127, 127)
-        code_ND[here] = code_BD.to(torch.int8)
-        residual_N[here] = code_BD.mul_(step).sub_(row_BD).norm(dim=1)
-    return CoarseRows(code_ND, residual_N.mul_(1 + 1e-4).add_(_SLACK), step)
+def mixing_order(row_ND: Tensor, bucket: int) -> Tensor:
+    """A fixed order of the rows: shuffled, but rows of like largest coordinate (hence like scale) near one another.
 
-
-def choose_step(row_ND: Tensor) -> float | None:
-    """The int8 step that loses least on a sample of rows; None where int8 is not fast or too coarse to help."""
-    if not has_int8(row_ND.device) or row_ND.shape[1] > 100_000:
-        return None
-    sample = row_ND[:: max(1, len(row_ND) // 2048)]
-    rms = float(sample.square().mean().sqrt())
-    if rms == 0:
-        return None
-    losses = []
-    for clip in _CLIP_RMS:
-        step = clip * rms / 127
-        residual = (sample - (sample / step).round_().clamp_(-127, 127).mul_(step)).norm(dim=1)
-        losses.append((float(residual.mean() + residual.max()), step))
-    loss, step = min(losses)
-    return step if loss < 0.1 else None
-
-
-def thresholds(query: CoarseRows, other: CoarseRows, score_Q: Tensor) -> Tensor:
-    """Coarse thresholds: an exact score >= score_Q[i] always has a coarse score >= the result (score dtype).
-
-    |<x,y> - <x',y'>| <= |x - x'| |y| + |x'| |y - y'|, all rows at most unit length.
+    Shuffling spreads each class over all tiles; like scales let one threshold per row serve a whole tile.
     """
-    worst = float(other.residual_N.max()) if len(other.residual_N) else 0.0
-    slack_Q = query.residual_N.double() * (1 + 1e-6) + worst * (1 + 1e-6 + query.residual_N.double())
-    limit_Q = (score_Q - slack_Q) / (query.step * other.step)
+    generator = torch.Generator().manual_seed(0)
+    shuffled_N = torch.randperm(len(row_ND), generator=generator).to(row_ND.device)
+    if not has_int8(row_ND.device):
+        return shuffled_N
+    peak_N = torch.cat([part_BD.abs().amax(1) for part_BD in row_ND.split(_ROWS)])[shuffled_N]
+    rank_N = torch.empty_like(shuffled_N)
+    rank_N[peak_N.argsort(stable=True)] = torch.arange(len(row_ND), device=row_ND.device)
+    return shuffled_N[(rank_N // bucket).argsort(stable=True)]
+
+
+def encode(row_ND: Tensor, multiple: int) -> CoarseRows:
+    """Code rows (unit length at most, but for rounding), zero rows appended up to a multiple of `multiple`."""
+    count, dim = row_ND.shape
+    total = -(-count // multiple) * multiple
+    integer = has_int8(row_ND.device) and dim < 2**31 // _LEVELS**2
+    code_ND = torch.zeros(total, dim, dtype=torch.int8 if integer else torch.float32, device=row_ND.device)
+    scale_N = torch.ones(total, dtype=torch.float64, device=row_ND.device)
+    residual_N = torch.zeros_like(scale_N)
+    for start in range(0, count, _ROWS):
+        stop = min(start + _ROWS, count)
+        row_BD = row_ND[start:stop]
+        if not integer:
+            code_ND[start:stop], residual_N[start:stop] = row_BD, _float_error(row_ND)
+            continue
+        scale_B = (row_BD.abs().amax(1) / _LEVELS).clamp(min=2.0**-60)
+        code_BD = (row_BD / scale_B[:, None]).round_()
+        code_ND[start:stop] = code_BD.to(torch.int8)
+        scale_N[start:stop] = scale_B
+        # the norm is taken in float32: the last terms cover its rounding
+        residual_N[start:stop] = code_BD.mul_(scale_B[:, None]).sub_(row_BD).norm(dim=1).mul_(1 + 1e-4).add_(1e-6)
+    if count < total and count:
+        scale_N[count:] = scale_N[count - 1]
+    return CoarseRows(code_ND, scale_N, residual_N)
+
+
+def _float_error(row_ND: Tensor) -> float:
+    """Per side: rounding of the factors, and half of what float32 summation in any order may lose."""
+    rounding = _FACTOR_ROUNDING[torch.get_float32_matmul_precision()]
+    if row_ND.device.type != "cpu":
+        rounding = max(rounding, 2.0**-10)
+    return rounding + (row_ND.shape[1] + 2) * 2.0**-24
+
+
+def thresholds(query: CoarseRows, other: CoarseRows, rows: slice, others: slice, floor_R: Tensor) -> Tensor:
+    """Per query row the coarse score that every exact score >= floor_R[i] with the rows `others` reaches.
+
+    |<x, y> - <x', y'>| <= |x - x'| |y| + |x'| |y - y'|, all rows at most unit length.
+    """
+    residual_R = query.residual_N[rows]
+    scale_O, worst = other.scale_N[others], other.residual_N[others].max()
+    limit_R = floor_R - residual_R * (1 + 1e-6) - worst * (1 + 1e-6 + residual_R)
+    scale_R = query.scale_N[rows] * torch.where(limit_R > 0, scale_O.max(), scale_O.min())
+    limit_R = limit_R / scale_R
     if query.is_integer:
-        return limit_Q.sub_(1).floor_().clamp_(-_NEVER, _NEVER).to(torch.int32)
-    return (limit_Q - 1e-6).to(torch.float32)
+        return limit_R.sub_(1).floor_().clamp_(-_NEVER, _NEVER).to(torch.int32)
+    return (limit_R - 1e-6).to(torch.float32)
 
 
-def product(query_code_BD: Tensor, other_code_BD: Tensor, out_BB: Tensor) -> Tensor:
-    """Coarse scores of two blocks, written into `out_BB` (int32 or float32)."""
-    if query_code_BD.dtype == torch.int8:
-        return torch.ops.aten._int_mm.out(query_code_BD, other_code_BD.T, out=out_BB)
-    return torch.mm(query_code_BD, other_code_BD.T, out=out_BB)
+def product(query_code_RD: Tensor, other_code_CD: Tensor, out_RC: Tensor) -> Tensor:
+    """Coarse scores of two blocks, written into `out_RC` (int32 or float32); int8 wants more than 16 rows."""
+    if query_code_RD.dtype == torch.int8:
+        return torch.ops.aten._int_mm.out(query_code_RD, other_code_CD.T, out=out_RC)
+    return torch.mm(query_code_RD, other_code_CD.T, out=out_RC)

@@ -15,8 +15,8 @@ _LOWEST = float("-inf")
 
 def score_blocks(
     query: GridVectors, gallery: GridVectors, exclude_Q: Tensor | None, memory_bytes: int
-) -> Iterator[tuple[int, int, Tensor]]:
-    """(start, stop, score_BN float64) over blocks of queries; excluded pairs hold -inf."""
+) -> Iterator[tuple[slice, Tensor]]:
+    """(queries, score_BN float64) block by block; excluded pairs hold -inf."""
     rows = max(1, memory_bytes // (8 * max(1, len(gallery))))
     columns = max(1, memory_bytes // (8 * max(1, query.row_ND.shape[1])))
     for start in range(0, len(query), rows):
@@ -28,7 +28,7 @@ def score_blocks(
             score_BN[:, left : left + columns] = exact_block(block, part)
         if exclude_Q is not None:
             mask_excluded(score_BN, exclude_Q[start:stop])
-        yield start, stop, score_BN
+        yield slice(start, stop), score_BN
 
 
 def mask_excluded(score_BN: Tensor, exclude_B: Tensor) -> None:

@@ -1,11 +1,9 @@
-"""Float32 scores of scattered pairs, with their error bound, at the speed of reading one row per pair."""
+"""Float32 scores of scattered pairs within two blocks of rows, with their error bound."""
 
 import warnings
 
 import torch
 from torch import Tensor
-
-from kinsight.neighbors.vectors import GridVectors
 
 
 def float32_error(dim: int) -> float:
@@ -13,20 +11,20 @@ def float32_error(dim: int) -> float:
     return (dim + 2) * 2.0**-24
 
 
-def float32_pairs(query: GridVectors, gallery: GridVectors, query_P: Tensor, gallery_P: Tensor) -> Tensor:
-    """float32 inner products (P,) of pairs sorted by query."""
-    if len(query_P) == 0:
-        return torch.empty(0, device=query_P.device)
-    row_U, count_U = query_P.unique_consecutive(return_counts=True)
-    start_U = torch.zeros(len(row_U) + 1, dtype=torch.int64, device=query_P.device)
-    torch.cumsum(count_U, 0, out=start_U[1:])
-    wanted = _csr(start_U, gallery_P, (len(row_U), len(gallery)))
-    # sampled_addmm multiplies only the stored positions and reads the second factor row by row: no gathered copy
-    return torch.sparse.sampled_addmm(wanted, query.row_ND[row_U], gallery.row_ND.T, beta=0.0).values()
+def float32_pairs(query_RD: Tensor, gallery_CD: Tensor, row_P: Tensor, column_P: Tensor) -> Tensor:
+    """float32 inner products (P,) of pairs sorted by row.
+
+    sampled_addmm multiplies only the stored positions and reads the second factor row by row: no gathered copy, and
+    with both blocks in the cache it costs a tenth of gathering.
+    """
+    start_R = torch.zeros(len(query_RD) + 1, dtype=torch.int64, device=row_P.device)
+    torch.cumsum(torch.bincount(row_P, minlength=len(query_RD)), 0, out=start_R[1:])
+    wanted = _csr(start_R, column_P, (len(query_RD), len(gallery_CD)))
+    return torch.sparse.sampled_addmm(wanted, query_RD, gallery_CD.T, beta=0.0).values()
 
 
-def _csr(start: Tensor, column: Tensor, size: tuple[int, int]) -> Tensor:
-    value = torch.zeros(len(column), device=column.device)
+def _csr(start_R: Tensor, column_P: Tensor, size: tuple[int, int]) -> Tensor:
+    value_P = torch.zeros(len(column_P), device=column_P.device)
     with warnings.catch_warnings():  # "sparse CSR support is in beta state": said once per process by torch
         warnings.simplefilter("ignore", UserWarning)
-        return torch.sparse_csr_tensor(start, column, value, size=size, check_invariants=False)
+        return torch.sparse_csr_tensor(start_R, column_P, value_P, size=size, check_invariants=False)

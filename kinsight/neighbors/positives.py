@@ -1,50 +1,76 @@
 """The positives of every query with their exact scores, best first: what the scan compares the others with."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from kinsight.neighbors.sides import Sides
 from kinsight.neighbors.vectors import GridVectors, exact_block
 
-_CELLS = 2**22  # float64 scores formed at a time
+_CELLS = 2**21  # float64 numbers gathered or formed at a time
 
 
 @dataclass(frozen=True)
 class Positives:
-    """Ragged: query q owns entries start_Q[q] : start_Q[q + 1], by (score descending, gallery index ascending)."""
+    """Ragged: query q owns entries start_Q[q] : start_Q[q + 1], by (score_P float64 descending, id_P ascending)."""
 
     start_Q: Tensor
     score_P: Tensor
-    gallery_P: Tensor
+    id_P: Tensor
 
-    @property
+    @cached_property
     def count_Q(self) -> Tensor:
         return self.start_Q.diff()
+
+    @cached_property
+    def longest(self) -> int:
+        return int(self.count_Q.max()) if len(self.count_Q) else 0
 
     def query_P(self) -> Tensor:
         count_Q = self.count_Q
         return torch.repeat_interleave(torch.arange(len(count_Q), device=count_Q.device), count_Q)
 
-    def place(self, query_E: Tensor, score_E: Tensor, gallery_E: Tensor | None = None) -> Tensor:
-        """How many positives of the query come before (score, gallery index): int64 (E,), by bisection.
+    def score_at(self, place_Q: Tensor) -> Tensor:
+        """Score of the place-th (from 0) positive of each query; inf for a query without positives."""
+        some_Q = self.count_Q > 0
+        score_Q = torch.full((len(place_Q),), float("inf"), dtype=torch.float64, device=place_Q.device)
+        score_Q[some_Q] = self.score_P[(self.start_Q[:-1] + place_Q)[some_Q]]
+        return score_Q
 
-        Without gallery_E: how many have a score strictly greater.
+    def place(self, query_E: Tensor, score_E: Tensor, id_E: Tensor | None = None) -> Tensor:
+        """How many positives of the query come before an item of this score and id: int64 (E,), by bisection.
+
+        Without id_E: how many have a score strictly greater.
         """
-        first_E = self.start_Q[query_E]
-        low_E, high_E = first_E.clone(), self.start_Q[query_E + 1]
-        longest = int(self.count_Q.max()) if len(self.count_Q) else 0
+        first_E = self.start_Q.index_select(0, query_E)
+        number_E = self.count_Q.index_select(0, query_E)
         last = max(0, len(self.score_P) - 1)
-        for _ in range(longest.bit_length()):
-            middle_E = (low_E + high_E) >> 1
-            probe_E = middle_E.clamp(max=last)
-            before_E = self.score_P[probe_E] > score_E
-            if gallery_E is not None:
-                before_E |= (self.score_P[probe_E] == score_E) & (self.gallery_P[probe_E] < gallery_E)
-            before_E &= low_E < high_E
-            low_E = torch.where(before_E, middle_E + 1, low_E)
-            high_E = torch.where(before_E, high_E, middle_E)
-        return low_E - first_E
+        place_E = torch.zeros_like(first_E)
+        step = 1 << max(0, self.longest.bit_length() - 1)
+        while step and len(query_E):
+            # does the positive that would be passed last come before the item as well?
+            next_E = place_E + step
+            probe_E = (first_E + next_E).sub_(1).clamp_(max=last)
+            probed_E = self.score_P.index_select(0, probe_E)
+            before_E = probed_E > score_E
+            if id_E is not None:
+                before_E |= (probed_E == score_E) & (self.id_P.index_select(0, probe_E) < id_E)
+            before_E &= next_E <= number_E
+            place_E = place_E.add_(before_E, alpha=step)
+            step >>= 1
+        return place_E
+
+    def place_within(self, query_E: Tensor, score_E: Tensor, error: float) -> tuple[Tensor, Tensor]:
+        """Places by scores that may be off by `error`, and the positions in E where that leaves more than one."""
+        place_E = self.place(query_E, score_E + error)
+        next_E = self.start_Q.index_select(0, query_E) + place_E
+        inside_E = place_E < self.count_Q.index_select(0, query_E)
+        next_E.clamp_(max=max(0, len(self.score_P) - 1))
+        close_E = inside_E & (self.score_P.index_select(0, next_E) >= score_E - error)
+        return place_E, close_E.nonzero().squeeze(1)
 
 
 def count_positives(query_label_Q: Tensor, gallery_label_N: Tensor, exclude_Q: Tensor | None) -> Tensor:
@@ -60,27 +86,25 @@ def count_positives(query_label_Q: Tensor, gallery_label_N: Tensor, exclude_Q: T
     return count_Q
 
 
-def find_positives(
-    query: GridVectors, gallery: GridVectors, query_label_Q: Tensor, gallery_label_N: Tensor, exclude_Q: Tensor | None
-) -> Positives:
+def find_positives(sides: Sides) -> Positives:
     """All positives; the caller has checked that they fit in memory."""
-    count_Q = count_positives(query_label_Q, gallery_label_N, exclude_Q)
+    count_Q = count_positives(sides.query_label_Q, sides.gallery_label_N, sides.exclude_Q)
     start_Q = torch.zeros(len(count_Q) + 1, dtype=torch.int64, device=count_Q.device)
     torch.cumsum(count_Q, 0, out=start_Q[1:])
-    total = int(start_Q[-1])
-    score_P = torch.empty(total, dtype=torch.float64, device=count_Q.device)
-    gallery_P = torch.empty(total, dtype=torch.int64, device=count_Q.device)
-    for query_MA, gallery_MB in _class_batches(query_label_Q, gallery_label_N):
-        score_MAB = _scores(query, gallery, query_MA, gallery_MB)
-        if exclude_Q is not None:
-            score_MAB.masked_fill_(exclude_Q[query_MA][:, :, None] == gallery_MB[:, None, :], float("-inf"))
+    score_P = torch.empty(int(start_Q[-1]), dtype=torch.float64, device=count_Q.device)
+    id_P = torch.empty(int(start_Q[-1]), dtype=torch.int64, device=count_Q.device)
+    for query_MA, gallery_MB in _class_batches(sides):
+        score_MAB = _scores(sides.query, sides.gallery, query_MA, gallery_MB)
+        if sides.exclude_Q is not None:
+            score_MAB.masked_fill_(sides.exclude_Q[query_MA][:, :, None] == gallery_MB[:, None, :], float("-inf"))
         order = score_MAB.sort(dim=2, descending=True, stable=True)
         kept_MAB = order.values > float("-inf")
         slot_MAB = start_Q[query_MA][:, :, None] + torch.arange(gallery_MB.shape[1], device=start_Q.device)
         slot_K = slot_MAB[kept_MAB]
         score_P[slot_K] = order.values[kept_MAB]
-        gallery_P[slot_K] = gallery_MB[:, None, :].expand_as(order.indices).gather(2, order.indices)[kept_MAB]
-    return Positives(start_Q, score_P, gallery_P)
+        id_MB = sides.gallery_id_N[gallery_MB]
+        id_P[slot_K] = id_MB[:, None, :].expand_as(order.indices).gather(2, order.indices)[kept_MAB]
+    return Positives(start_Q, score_P, id_P)
 
 
 def _scores(query: GridVectors, gallery: GridVectors, query_MA: Tensor, gallery_MB: Tensor) -> Tensor:
@@ -91,10 +115,12 @@ def _scores(query: GridVectors, gallery: GridVectors, query_MA: Tensor, gallery_
     return torch.bmm(query.row_ND[query_MA].double(), gallery.row_ND[gallery_MB].double().mT)
 
 
-def _class_batches(query_label_Q: Tensor, gallery_label_N: Tensor):
-    """Yield (query_MA, gallery_MB): M classes alike in size, their A queries and B gallery items, ascending."""
-    query_order = query_label_Q.sort(stable=True)
-    gallery_order = gallery_label_N.sort(stable=True)
+def _class_batches(sides: Sides) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (query_MA, gallery_MB): M classes alike in size, their A queries, their B gallery items by ascending id."""
+    query_order = sides.query_label_Q.sort(stable=True)
+    by_id_N = sides.gallery_id_N.argsort()
+    gallery_order = sides.gallery_label_N[by_id_N].sort(stable=True)
+    gallery_place_N = by_id_N[gallery_order.indices]
     class_C, a_C = query_order.values.unique_consecutive(return_counts=True)
     a_start_C = a_C.cumsum(0) - a_C
     b_start_C = torch.searchsorted(gallery_order.values, class_C)
@@ -104,9 +130,7 @@ def _class_batches(query_label_Q: Tensor, gallery_label_N: Tensor):
         if b == 0:
             continue
         member_M = (which_C == size).nonzero().squeeze(1)
-        rows = max(1, _CELLS // max(a * b, 512 * max(a, b)))
-        for start in range(0, len(member_M), rows):
-            here_M = member_M[start : start + rows]
+        for here_M in member_M.split(max(1, _CELLS // max(a * b, sides.query.row_ND.shape[1] * (a + b)))):
             a_index = a_start_C[here_M][:, None] + torch.arange(a, device=here_M.device)
             b_index = b_start_C[here_M][:, None] + torch.arange(b, device=here_M.device)
-            yield query_order.indices[a_index], gallery_order.indices[b_index]
+            yield query_order.indices[a_index], gallery_place_N[b_index]

@@ -1,107 +1,111 @@
-"""Walk over all tiles of the similarity matrix, keeping the few pairs that may reach a query's threshold.
+"""Walk over all tiles of the similarity matrix, keeping the few pairs that may reach a floor of one of their sides.
 
-Most of a tile is dismissed by the maxima of groups of 16 scores, which cost a tenth of comparing every score.
-Searching a set within itself, each product serves both of its rows: only tiles on and above the diagonal are formed.
+Most of a tile is dismissed by the maxima of groups of 16 scores, several times cheaper than comparing each.
+Searching a set within itself, each pair is met once and serves both its queries: only tiles on and above the diagonal
+are formed.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from kinsight.neighbors.coarse import CoarseRows, product
+from kinsight.neighbors.coarse import CoarseRows, product, thresholds
 
 GROUP = 16
 TILE_ROWS = 1024
 TILE_COLUMNS = 2048
-_CROWDED = 0.5  # share of a row's groups in one tile that may be hit before the row is given up
+_FULL = 0.1  # share of a tile's scores hit from which the most crowded queries are given up
 
 
 @dataclass(frozen=True)
 class Hits:
-    """Candidate pairs of one tile, sorted by query. query_P, gallery_P: int64 positions."""
+    """Candidate pairs of one tile, sorted by row: positions rows.start + row_P and columns.start + column_P.
 
-    query_P: Tensor
-    gallery_P: Tensor
+    In a symmetric walk row < column and either may be the query; otherwise rows are queries.
+    """
 
-
-def padded(code_ND: Tensor) -> Tensor:
-    """Rows followed by zeros up to whole tiles, so that every product has one shape."""
-    missing = -len(code_ND) % TILE_COLUMNS
-    if not missing:
-        return code_ND
-    return torch.cat([code_ND, code_ND.new_zeros(missing, code_ND.shape[1])])
+    rows: slice
+    columns: slice
+    row_P: Tensor
+    column_P: Tensor
 
 
 class Scan:
-    """One walk: `threshold_Q` are coarse thresholds; a crowded query is raised to `never` and noted in `given_up_Q`."""
+    """One walk. floor_Q: float64 exact scores from which on pairs matter, +inf: none do; as many as real queries.
 
-    def __init__(self, query: CoarseRows, gallery: CoarseRows, threshold_Q: Tensor, *, symmetric: bool) -> None:
-        self.num_queries, self.num_gallery = len(query.code_ND), len(gallery.code_ND)
-        self.symmetric = symmetric
-        self.never = query.never
-        self.query_ND = padded(query.code_ND)
-        self.gallery_ND = self.query_ND if symmetric else padded(gallery.code_ND)
-        self.threshold_Q = torch.full(
-            (len(self.query_ND),), query.never, dtype=query.score_dtype, device=query.code_ND.device
-        )
-        self.threshold_Q[: self.num_queries] = threshold_Q
-        self.given_up_Q = torch.zeros(len(self.query_ND), dtype=torch.bool, device=query.code_ND.device)
-        shape = (TILE_ROWS, TILE_COLUMNS)
-        self.score_RC = torch.empty(shape, dtype=query.score_dtype, device=query.code_ND.device)
+    A query so crowded that it would swamp a tile is given up: noted in `given_up_Q`, its hits incomplete.
+    """
 
-    def run(self, step: Callable[[], None] | None = None) -> Iterator[Hits]:
-        """Hits tile by tile; `step` is called after each tile."""
-        for top in range(0, len(self.query_ND), TILE_ROWS):
+    def __init__(
+        self, query: CoarseRows, gallery: CoarseRows, floor_Q: Tensor, num_gallery: int, *, symmetric: bool
+    ) -> None:
+        self.query, self.gallery, self.symmetric = query, gallery, symmetric
+        self.num_gallery = num_gallery
+        device = query.code_ND.device
+        self.floor_Q = torch.full((len(query.code_ND),), float("inf"), dtype=torch.float64, device=device)
+        self.floor_Q[: len(floor_Q)] = floor_Q
+        self.given_up_Q = torch.zeros(len(query.code_ND), dtype=torch.bool, device=device)
+        self._score = torch.empty(TILE_ROWS * TILE_COLUMNS, dtype=query.score_dtype, device=device)
+        self._limit = torch.empty_like(self._score)
+
+    def run(self) -> Iterator[Hits]:
+        """Hits tile by tile."""
+        for top in range(0, len(self.query.code_ND), TILE_ROWS):
+            rows = slice(top, min(top + TILE_ROWS, len(self.query.code_ND)))
             first = top // TILE_COLUMNS * TILE_COLUMNS if self.symmetric else 0
-            for left in range(first, len(self.gallery_ND), TILE_COLUMNS):
-                yield from self._tile(top, left)
-            if step is not None:
-                step()
+            for left in range(first, len(self.gallery.code_ND), TILE_COLUMNS):
+                yield self._tile(rows, slice(left, left + TILE_COLUMNS))
 
-    def _tile(self, top: int, left: int) -> Iterator[Hits]:
-        rows, columns = slice(top, top + TILE_ROWS), slice(left, left + TILE_COLUMNS)
-        product(self.query_ND[rows], self.gallery_ND[columns], self.score_RC)
-        # columns left of the diagonal blocks were met as columns of an earlier row of tiles: not those twice
-        yield self._clip(self._row_hits(top, left), lowest=top if self.symmetric else 0)
-        if self.symmetric and left + TILE_COLUMNS > top + TILE_ROWS:
-            start = max(left, top + TILE_ROWS)
-            yield self._clip(self._column_hits(top, left, start - left), lowest=0)
+    def _tile(self, rows: slice, columns: slice) -> Hits:
+        flat_P, shape = self._above(rows, columns)
+        if len(flat_P) > _FULL * shape.numel() and self._give_up(rows, columns):
+            flat_P, _ = self._above(rows, columns)
+        row_P = flat_P // TILE_COLUMNS
+        column_P = flat_P - row_P * TILE_COLUMNS
+        if self.symmetric and columns.start < rows.stop:
+            keep_P = column_P + columns.start > row_P + rows.start
+            row_P, column_P = row_P[keep_P], column_P[keep_P]
+        if columns.stop > self.num_gallery:  # padding
+            keep_P = column_P < self.num_gallery - columns.start
+            row_P, column_P = row_P[keep_P], column_P[keep_P]
+        return Hits(rows, columns, row_P, column_P)
 
-    def _clip(self, hits: Hits, lowest: int) -> Hits:
-        inside_P = hits.gallery_P < self.num_gallery
-        if self.symmetric:
-            inside_P &= (hits.gallery_P != hits.query_P) & (hits.gallery_P >= lowest)
-        return Hits(hits.query_P[inside_P], hits.gallery_P[inside_P])
+    def _above(self, rows: slice, columns: slice) -> tuple[Tensor, torch.Size]:
+        """Flat positions, ascending, of the tile's scores that reach a limit."""
+        score_RC, limit_R, limit_C = self._scores(rows, columns)
+        if limit_C is None:
+            score_RC.sub_(limit_R[:, None])
+        else:
+            limit_RC = self._limit[: score_RC.numel()].view_as(score_RC)
+            score_RC.sub_(torch.minimum(limit_R[:, None], limit_C, out=limit_RC))
+        group_GJ = score_RC.view(-1, GROUP)
+        hit_H = (group_GJ.amax(1) >= 0).nonzero().squeeze(1)
+        # true bytes are sought eight at a time first
+        octet_O8 = (group_GJ.index_select(0, hit_H) >= 0).view(-1, 8)
+        some_O = octet_O8.view(torch.int64).squeeze(1).nonzero().squeeze(1)
+        within_P = octet_O8.index_select(0, some_O).view(-1).nonzero().squeeze(1)
+        place_P = some_O.index_select(0, within_P >> 3) * 8 + (within_P & 7)
+        return hit_H.index_select(0, place_P // GROUP) * GROUP + place_P % GROUP, score_RC.shape
 
-    def _row_hits(self, top: int, left: int) -> Hits:
-        threshold_R = self.threshold_Q[top : top + TILE_ROWS]
-        group_RG = self.score_RC.view(TILE_ROWS, -1, GROUP)
-        hit_RG = group_RG.amax(2) >= threshold_R[:, None]
-        self._give_up(hit_RG, top)
-        row_H, group_H = hit_RG.nonzero(as_tuple=True)
-        score_HJ = group_RG.view(-1, GROUP)[row_H * group_RG.shape[1] + group_H]
-        hit_P, inner_P = (score_HJ >= threshold_R[row_H][:, None]).nonzero(as_tuple=True)
-        return Hits(row_H[hit_P] + top, group_H[hit_P] * GROUP + inner_P + left)
+    def _scores(self, rows: slice, columns: slice) -> tuple[Tensor, Tensor, Tensor | None]:
+        score_RC = self._score[: (rows.stop - rows.start) * TILE_COLUMNS].view(-1, TILE_COLUMNS)
+        product(self.query.code_ND[rows], self.gallery.code_ND[columns], score_RC)
+        limit_R = thresholds(self.query, self.gallery, rows, columns, self.floor_Q[rows])
+        if not self.symmetric:
+            return score_RC, limit_R, None
+        return score_RC, limit_R, thresholds(self.query, self.gallery, columns, rows, self.floor_Q[columns])
 
-    def _column_hits(self, top: int, left: int, skip: int) -> Hits:
-        """Hits of the queries that are this tile's columns, from column `skip` on."""
-        threshold_C = self.threshold_Q[left + skip : left + TILE_COLUMNS]
-        maximum_GC = self.score_RC.view(-1, GROUP, TILE_COLUMNS)[:, :, skip:].amax(1)
-        hit_CG = (maximum_GC >= threshold_C).T
-        self._give_up(hit_CG, left + skip)
-        column_H, group_H = hit_CG.nonzero(as_tuple=True)
-        inner_J = torch.arange(GROUP, device=column_H.device) * TILE_COLUMNS
-        flat_HJ = (group_H * (GROUP * TILE_COLUMNS) + column_H + skip)[:, None] + inner_J
-        score_HJ = self.score_RC.view(-1)[flat_HJ]
-        hit_P, inner_P = (score_HJ >= threshold_C[column_H][:, None]).nonzero(as_tuple=True)
-        return Hits(column_H[hit_P] + left + skip, group_H[hit_P] * GROUP + inner_P + top)
+    def _give_up(self, rows: slice, columns: slice) -> bool:
+        """Give up the queries that make the tile full; False where it is full of everyone's."""
+        score_RC, limit_R, limit_C = self._scores(rows, columns)
+        found = self._note((score_RC >= limit_R[:, None]).sum(1) > 2 * _FULL * score_RC.shape[1], rows)
+        if limit_C is not None:
+            found |= self._note((score_RC >= limit_C).sum(0) > 2 * _FULL * score_RC.shape[0], columns)
+        return found
 
-    def _give_up(self, hit_RG: Tensor, first: int) -> None:
-        crowded_R = hit_RG.sum(1) > _CROWDED * hit_RG.shape[1]
-        if bool(crowded_R.any()):
-            row_E = crowded_R.nonzero().squeeze(1)
-            self.threshold_Q[row_E + first] = self.never
-            self.given_up_Q[row_E + first] = True
-            hit_RG[row_E] = False
+    def _note(self, crowded_R: Tensor, queries: slice) -> bool:
+        self.floor_Q[queries][crowded_R] = float("inf")
+        self.given_up_Q[queries][crowded_R] = True
+        return bool(crowded_R.any())

@@ -40,9 +40,9 @@ def topk(
     exclude_Q = None if exclude is None else exclude.to(place)
     similarity_QK = torch.empty(len(query), k, device=place)
     index_QK = torch.empty(len(query), k, dtype=torch.int64, device=place)
-    for start, stop, score_BN in dense.score_blocks(query, gallery, exclude_Q, memory_bytes // 3):
-        value_BK, index_QK[start:stop] = dense.topk_rows(score_BN, k)
-        similarity_QK[start:stop] = query.user_similarity(value_BK)
+    for here, score_BN in dense.score_blocks(query, gallery, exclude_Q, memory_bytes // 3):
+        value_BK, index_QK[here] = dense.topk_rows(score_BN, k)
+        similarity_QK[here] = query.user_similarity(value_BK)
     return similarity_QK, index_QK
 
 

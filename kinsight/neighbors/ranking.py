@@ -11,9 +11,10 @@ from torch import Tensor
 
 from kinsight.errors import DataError
 from kinsight.neighbors import dense
-from kinsight.neighbors.counting import count_ranks
+from kinsight.neighbors.counting import count_ranks, mixed
 from kinsight.neighbors.positives import count_positives
-from kinsight.neighbors.vectors import GridVectors, Metric, check_metric, grid
+from kinsight.neighbors.sides import Sides
+from kinsight.neighbors.vectors import Metric, check_metric, grid
 
 WHOLE = 2**62  # a depth no gallery reaches
 _SMALL = 4096  # galleries up to here: the plain way is as fast
@@ -83,65 +84,67 @@ def ranks(
             exclude = torch.arange(len(query_QD), device=place)
     else:
         label_N = _labels(gallery_label_N, gallery_ND, "gallery", place)
-    symmetric = gallery_ND is None and exclude is not None and _is_identity(exclude)
     query, gallery = grid(query_QD, gallery_ND, metric, place)
     exclude_Q = None if exclude is None else exclude.to(place)
+    sides = Sides(
+        query,
+        gallery,
+        query_label_Q,
+        label_N,
+        exclude_Q,
+        torch.arange(len(query), device=place),
+        torch.arange(len(gallery), device=place),
+        symmetric=gallery_ND is None and exclude is not None and _is_identity(exclude),
+    )
+    del query, gallery
     positives_Q = count_positives(query_label_Q, label_N, exclude_Q)
     depth_Q = _depth(max_rank, positives_Q)
     first_Q = depth_Q.clamp(min=first_max_rank or 0)
-    result = PositiveRanks(torch.zeros(0), torch.zeros(0), positives_Q, depth_Q, first_Q, len(gallery))
-    fast = (
-        metric != "l2"
-        and len(gallery) > _SMALL
-        and max_rank is not None
-        and int(positives_Q.sum()) <= _MAX_POSITIVES
-        and int(positives_Q.max()) <= len(gallery) // 16
+    fast = max_rank is not None and metric != "l2" and _suits_counting(positives_Q, len(label_N))
+    query_P, rank_P = (
+        _counted(sides, depth_Q, first_Q, memory_bytes) if fast else _plain(sides, depth_Q, first_Q, memory_bytes)
     )
-    rows_P = torch.empty(0, dtype=torch.int64, device=place)
-    rank_P = rows_P
-    rest_Q = (positives_Q > 0).nonzero().squeeze(1)
-    if fast:
-        rows_P, rank_P, rest_Q = count_ranks(
-            query, gallery, query_label_Q, label_N, exclude_Q, depth_Q, first_Q, symmetric=symmetric
-        )
-    row_D, rank_D = _plain(query, gallery, query_label_Q, label_N, exclude_Q, rest_Q, depth_Q, first_Q, memory_bytes)
-    return _assemble(result, torch.cat([rows_P, row_D]), torch.cat([rank_P, rank_D]))
+    start_Q, rank_P = _assemble(query_P, rank_P, len(positives_Q))
+    return PositiveRanks(start_Q, rank_P, positives_Q, depth_Q, first_Q, len(label_N))
 
 
-def _plain(
-    query: GridVectors,
-    gallery: GridVectors,
-    query_label_Q: Tensor,
-    label_N: Tensor,
-    exclude_Q: Tensor | None,
-    rest_Q: Tensor,
-    depth_Q: Tensor,
-    first_Q: Tensor,
-    memory_bytes: int,
-) -> tuple[Tensor, Tensor]:
-    """(query, rank) of the listed positives of the queries rest_Q."""
-    rows, found = [rest_Q[:0]], [rest_Q[:0]]
-    exclude_R = None if exclude_Q is None else exclude_Q[rest_Q]
-    for start, stop, score_BN in dense.score_blocks(query.take(rest_Q), gallery, exclude_R, memory_bytes // 4):
-        here_B = rest_Q[start:stop]
-        row_P, rank_P = dense.positive_ranks(score_BN, query_label_Q[here_B], label_N)
+def _suits_counting(positives_Q: Tensor, num_gallery: int) -> bool:
+    """Large enough to gain from it, and with positives few enough to be held at once."""
+    if len(positives_Q) == 0 or num_gallery <= _SMALL:
+        return False
+    return int(positives_Q.sum()) <= _MAX_POSITIVES and int(positives_Q.max()) <= num_gallery // 16
+
+
+def _counted(sides: Sides, depth_Q: Tensor, first_Q: Tensor, memory_bytes: int) -> tuple[Tensor, Tensor]:
+    sides = mixed(sides)
+    depth_Q, first_Q = depth_Q[sides.query_id_Q], first_Q[sides.query_id_Q]
+    query_P, rank_P, rest_R = count_ranks(sides, depth_Q, first_Q)
+    query_D, rank_D = _plain(sides.with_queries(rest_R), depth_Q[rest_R], first_Q[rest_R], memory_bytes)
+    return torch.cat([sides.query_id_Q[query_P], query_D]), torch.cat([rank_P, rank_D])
+
+
+def _plain(sides: Sides, depth_Q: Tensor, first_Q: Tensor, memory_bytes: int) -> tuple[Tensor, Tensor]:
+    """(query id, rank) of the listed positives, from every score."""
+    queries, found = [depth_Q[:0]], [depth_Q[:0]]
+    by_id_N = sides.gallery_id_N.argsort()
+    label_N = sides.gallery_label_N[by_id_N]
+    for here, score_BN in dense.score_blocks(sides.query, sides.gallery, sides.exclude_Q, memory_bytes // 6):
+        row_P, rank_P = dense.positive_ranks(score_BN[:, by_id_N], sides.query_label_Q[here], label_N)
         first_P = torch.ones_like(row_P, dtype=torch.bool)
         first_P[1:] = row_P[1:] != row_P[:-1]
-        row_P = here_B[row_P]
+        row_P += here.start
         keep_P = (rank_P <= depth_Q[row_P]) | (first_P & (rank_P <= first_Q[row_P]))
-        rows.append(row_P[keep_P])
+        queries.append(sides.query_id_Q[row_P[keep_P]])
         found.append(rank_P[keep_P])
-    return torch.cat(rows), torch.cat(found)
+    return torch.cat(queries), torch.cat(found)
 
 
-def _assemble(empty: PositiveRanks, row_P: Tensor, rank_P: Tensor) -> PositiveRanks:
-    row_P, order_P = row_P.sort(stable=True)
-    count_Q = torch.bincount(row_P, minlength=len(empty.positives_Q))
-    start_Q = torch.zeros(len(count_Q) + 1, dtype=torch.int64, device=row_P.device)
-    torch.cumsum(count_Q, 0, out=start_Q[1:])
-    return PositiveRanks(
-        start_Q, rank_P[order_P], empty.positives_Q, empty.depth_Q, empty.first_depth_Q, empty.num_gallery
-    )
+def _assemble(query_P: Tensor, rank_P: Tensor, num_queries: int) -> tuple[Tensor, Tensor]:
+    """Starts and ranks with the queries in order; each query's ranks are in order already."""
+    query_P, order_P = query_P.sort(stable=True)
+    start_Q = torch.zeros(num_queries + 1, dtype=torch.int64, device=query_P.device)
+    torch.cumsum(torch.bincount(query_P, minlength=num_queries), 0, out=start_Q[1:])
+    return start_Q, rank_P[order_P]
 
 
 def _depth(max_rank: int | Tensor | None, positives_Q: Tensor) -> Tensor:
