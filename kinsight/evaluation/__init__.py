@@ -3,5 +3,6 @@
 from kinsight.evaluation.embed import embed
 from kinsight.evaluation.evaluate import EvaluationResult, evaluate
 from kinsight.evaluation.model import Model, load
+from kinsight.evaluation.stored import Embeddings, load_embeddings
 
-__all__ = ["EvaluationResult", "Model", "embed", "evaluate", "load"]
+__all__ = ["Embeddings", "EvaluationResult", "Model", "embed", "evaluate", "load", "load_embeddings"]

@@ -31,28 +31,32 @@ def embed_records(
     arithmetic: Arithmetic,
     *,
     batch_size: int = BATCH,
+    wanted_N: np.ndarray | None = None,
     task: progress.Task | None = None,
 ) -> Embedded:
-    """Embed the records of `loader` in evaluation mode; every rank embeds its share and gets all rows.
+    """Embed records of `loader` in evaluation mode; every rank embeds its share and gets all rows.
 
-    Images that cannot be read are left out and named in `loader.broken`. Raises DataError past the loader's limit.
+    wanted_N: int64 ascending record numbers; default: all. Images that cannot be read are left out and named in
+    `loader.broken` (of the rank that met them). Raises DataError past the loader's limit.
     """
-    own_N = np.array_split(np.arange(len(loader.records)), world_size())[rank()]
-    starts = range(0, len(own_N), batch_size)
+    wanted_N = np.arange(len(loader.records)) if wanted_N is None else wanted_N
+    own_N = np.array_split(wanted_N, world_size())[rank()]
+    parts = [own_N[start : start + batch_size] for start in range(0, len(own_N), batch_size)]
+    emb_ND = torch.empty(len(own_N), net.embedding_dim)  # filled in place: joining parts would take it twice
+    index_N = torch.empty(len(own_N), dtype=torch.int64)
+    done = 0
     was_training = net.training
     net.eval()
-    embeddings = [torch.zeros(0, net.embedding_dim)]
-    indices = [torch.zeros(0, dtype=torch.int64)]
     try:
         with torch.inference_mode(), arithmetic.autocast():
-            for batch in loader.batches((0, own_N[start : start + batch_size]) for start in starts):
+            for part, batch in zip(parts, loader.batches((0, part) for part in parts), strict=True):
                 if len(batch):
-                    images = batch.images_BCHW.to(device, non_blocking=True)
-                    embeddings.append(net(images).float().cpu())
-                    indices.append(batch.index_B)
+                    rows = slice(done, done + len(batch))
+                    emb_ND[rows] = net(batch.images_BCHW.to(device, non_blocking=True)).float()
+                    index_N[rows] = batch.index_B
+                    done += len(batch)
                 if task is not None:
-                    task.advance(len(batch))
+                    task.advance(len(part))
     finally:
         net.train(was_training)
-    index_N = gather_rows_on_cpu(torch.cat(indices))
-    return Embedded(gather_rows_on_cpu(torch.cat(embeddings)), index_N.numpy())
+    return Embedded(gather_rows_on_cpu(emb_ND[:done]), gather_rows_on_cpu(index_N[:done]).numpy())

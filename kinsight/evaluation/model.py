@@ -14,11 +14,12 @@ from kinsight.data import BrokenImage, decode
 from kinsight.data.crops import evaluation_crop
 from kinsight.data.decode import square
 from kinsight.data.reading import num_channels, read_image
-from kinsight.errors import DataError
+from kinsight.errors import DataError, SpecError
 from kinsight.models import EmbeddingNet, build_backbone, load_bundle
 from kinsight.parallel.device import Arithmetic, choose_precision, pick_device
 from kinsight.specs.data import ImageSpec
 from kinsight.specs.evaluate import BackboneSpec
+from kinsight.storage import Address
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,19 @@ class Model:
         images: addresses or paths, encoded bytes, PIL images, or uint8 arrays (H, W), (H, W, 1) or (H, W, 3) in RGB.
         Raises DataError naming the first image that cannot be used.
         """
-        parts = [torch.zeros(0, self.embedding_dim)]
-        for start in range(0, len(images), batch_size):
-            chunk = images[start : start + batch_size]
-            pixels = torch.stack([self._pixels(image, start + offset) for offset, image in enumerate(chunk)])
-            with torch.inference_mode(), self.arithmetic.autocast():
-                parts.append(self.net(pixels.to(self.device)).float().cpu())
-        emb_ND = torch.cat(parts)
+        if isinstance(images, str | bytes | bytearray | PathLike):
+            raise SpecError(
+                "embed.one-image",
+                f"{type(images).__name__}: a single image where a list is expected",
+                field="images",
+                remedy="put it into a list: model.embed([image])[0]",
+            )
+        emb_ND = torch.empty(len(images), self.embedding_dim)
+        with torch.inference_mode(), self.arithmetic.autocast():
+            for start in range(0, len(images), batch_size):
+                chunk = images[start : start + batch_size]
+                pixels = torch.stack([self._pixels(image, start + offset) for offset, image in enumerate(chunk)])
+                emb_ND[start : start + len(chunk)] = self.net(pixels.to(self.device)).float()
         return (torch.nn.functional.normalize(emb_ND, dim=1) if normalize else emb_ND).numpy()
 
     def _pixels(self, image: Any, number: int) -> Tensor:
@@ -65,12 +72,13 @@ class Model:
         name = f"images[{number}]"
         if isinstance(image, bytes | bytearray):
             return decode(image, name, choose, size=size, channels=channels)
+        picture = _picture(image, name)
         try:
-            return square(_picture(image, name), choose, size=size, channels=channels)
-        except (OSError, ValueError) as error:
-            if isinstance(error, DataError):
-                raise
-            raise BrokenImage(name, str(error)) from error
+            return square(picture, choose, size=size, channels=channels)
+        except MemoryError:
+            raise
+        except Exception as error:  # PIL images are read late, and decoders raise nearly every type
+            raise BrokenImage(name, " ".join(str(error).split()) or type(error).__name__) from error
 
 
 def _picture(image: Any, name: str) -> Any:
@@ -79,10 +87,15 @@ def _picture(image: Any, name: str) -> Any:
     if isinstance(image, Image.Image):
         return image
     array = np.asarray(image)
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3)):
+    if (
+        array.size == 0
+        or array.dtype != np.uint8
+        or array.ndim not in (2, 3)
+        or (array.ndim == 3 and array.shape[2] not in (1, 3))
+    ):
         raise DataError(
             "data.image-array",
-            f"array of {array.dtype} {array.shape}: expected uint8 (H, W), (H, W, 1) or (H, W, 3)",
+            f"{type(image).__name__} of {array.dtype} {array.shape}: expected uint8 (H, W), (H, W, 1) or (H, W, 3)",
             field=name,
             remedy="pass RGB bytes, a PIL image, or a path",
         )
@@ -100,7 +113,8 @@ def load(bundle: str | PathLike[str], *, device: str = "auto", precision: str = 
     net = loaded.net.to(place).eval()
     header = loaded.header
     arithmetic = choose_precision(precision, place)
-    return Model(net, header.image_spec(), place, arithmetic, str(bundle), header.class_names, header.content_hash)
+    name = str(Address.parse(bundle))  # without a signature
+    return Model(net, header.image_spec(), place, arithmetic, name, header.class_names, header.content_hash)
 
 
 def load_backbone(

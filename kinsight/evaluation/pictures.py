@@ -1,21 +1,23 @@
-"""The picture of an evaluation: queries of easy and hard classes with what was found for them."""
+"""The picture of an evaluation: queries with what was found for them, as many mistakes as there are in all."""
 
+import io
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from PIL import Image, ImageOps
 
+from kinsight import progress
 from kinsight.data import BrokenImage
 from kinsight.data.reading import read_image
-from kinsight.evaluation.model import Model
+from kinsight.errors import KinsightError
+from kinsight.evaluation.measure import Measured
+from kinsight.evaluation.sides import Side
 from kinsight.metrics import RetrievalResult
 from kinsight.neighbors import topk
 from kinsight.reports.gallery import Neighbour, Picture, Retrieval, retrieval_picture
 from kinsight.specs.evaluate import EvaluateSpec
-
-if TYPE_CHECKING:
-    from kinsight.evaluation.evaluate import Side
 
 ROWS = 8
 NEIGHBOURS = 6
@@ -23,54 +25,30 @@ _PIXELS = 148
 
 
 def draw_retrieval(
-    spec: EvaluateSpec,
-    model: Model,
-    query: "Side",
-    gallery: "Side | None",
-    retrieval: RetrievalResult,
-    metrics: dict[str, Any],
-    path: Path,
+    spec: EvaluateSpec, model: str, query: Side, gallery: Side | None, found: Measured, path: Path
 ) -> None:
-    """Write `retrieval.png`: queries spread evenly, with as many mistakes among them as there are in all (one at
-    least, if there is any), each with its nearest neighbours."""
-    chosen = choose_queries(retrieval, spec.seed)
-    searched = gallery or query
-    count = min(NEIGHBOURS, len(searched.label_N) - (gallery is None))
-    if not len(chosen) or count < 1:
+    """Write `retrieval.png`: queries drawn by seed, hits and mistakes in their true proportion (one mistake at least,
+    if there is any), each with its nearest neighbours. Where no image can be had, there is no picture.
+    """
+    chosen = choose_queries(found.retrieval, spec.seed)
+    if not _any_readable([query.uri(row) for row in chosen.tolist()]):
+        progress.say("picture     none: the images behind these vectors cannot be read")
         return
-    similarity, found = topk(
-        query.vector_ND[chosen],
-        searched.vector_ND,
-        count,
-        metric=spec.metric,
-        exclude=chosen if gallery is None else None,
-    )
-    rows = []
-    for row, index in enumerate(chosen.tolist()):
-        neighbours = tuple(
-            Neighbour(
-                _pixels(searched.uri_N[other]),
-                searched.class_names[int(searched.label_N[other])],
-                similarity=float(similarity[row, rank]),
-                same=bool(searched.label_N[other] == query.label_N[index]),
-            )
-            for rank, other in enumerate(found[row].tolist())
-        )
-        name = query.class_names[int(query.label_N[index])]
-        rows.append(Retrieval(Picture(_pixels(query.uri_N[index]), name), neighbours))
+    metrics = found.metrics
     title = f"Recall@1 {100 * metrics['recall@1']:.1f} %" if "recall@1" in metrics else "Retrieval"
-    note = (
-        f"{metrics['queries']:,} queries of {metrics['classes']:,} classes, {metrics['gallery']:,} images to search; "
+    counts = (
+        f"{metrics['queries']:,} queries of {metrics['classes']:,} classes, {metrics['gallery']:,} images to search"
     )
-    retrieval_picture(rows, path, title=title, note=note + model.name)
+    rows = _retrievals(spec, query, gallery, chosen)
+    retrieval_picture(rows, path, title=title, note=f"{counts}; {model}")
 
 
 def choose_queries(retrieval: RetrievalResult, seed: int) -> torch.Tensor:
     """Positions of up to ROWS queries, int64 ascending, hits and mistakes in their true proportion."""
     first_Q = retrieval.ranks.first_Q().cpu()
-    matched = (retrieval.ranks.positives_Q > 0).cpu()
-    hit = (matched & (first_Q == 1)).nonzero().squeeze(1).numpy()
-    miss = (matched & (first_Q != 1)).nonzero().squeeze(1).numpy()
+    matched_Q = (retrieval.ranks.positives_Q > 0).cpu()
+    hit = (matched_Q & (first_Q == 1)).nonzero().squeeze(1).numpy()
+    miss = (matched_Q & (first_Q != 1)).nonzero().squeeze(1).numpy()
     rows = min(ROWS, len(hit) + len(miss))
     misses = min(len(miss), max(round(rows * len(miss) / max(1, len(hit) + len(miss))), int(len(miss) > 0)))
     misses = max(misses, rows - len(hit))
@@ -79,17 +57,54 @@ def choose_queries(retrieval: RetrievalResult, seed: int) -> torch.Tensor:
     return torch.from_numpy(np.sort(picked).astype(np.int64))
 
 
+def _retrievals(spec: EvaluateSpec, query: Side, gallery: Side | None, chosen: torch.Tensor) -> list[Retrieval]:
+    searched = gallery or query
+    similarity_QK, index_QK = topk(
+        query.vector_ND[chosen],
+        searched.vector_ND,
+        min(NEIGHBOURS, len(searched) - (gallery is None)),
+        metric=spec.metric,
+        exclude=chosen if gallery is None else None,
+    )
+    rows = []
+    for row, similarity_K, index_K in zip(chosen.tolist(), similarity_QK.tolist(), index_QK.tolist(), strict=True):
+        name = query.class_name(row)
+        neighbours = tuple(
+            Neighbour(_pixels(searched.uri(other)), found := searched.class_name(other), value, same=found == name)
+            for value, other in zip(similarity_K, index_K, strict=True)
+        )
+        rows.append(Retrieval(Picture(_pixels(query.uri(row)), name), neighbours))
+    return rows
+
+
+def _any_readable(uris: Sequence[str]) -> bool:
+    for uri in uris:
+        try:
+            read_image(uri)
+        except BrokenImage:
+            continue
+        except KinsightError:
+            return False  # the storage does not answer: it would not for the others
+        return True
+    return False
+
+
 def _pixels(uri: str) -> np.ndarray:
     """An image as people see it, at the size of a tile; grey where it cannot be read any more."""
-    import io
-
-    from PIL import Image, ImageOps
-
     try:
         with Image.open(io.BytesIO(read_image(uri))) as image:
             image.draft("RGB", (2 * _PIXELS, 2 * _PIXELS))
-            upright = ImageOps.exif_transpose(image).convert("RGB")
+            upright = ImageOps.exif_transpose(image)
             upright.thumbnail((2 * _PIXELS, 2 * _PIXELS))
-            return np.asarray(upright)
-    except (BrokenImage, OSError, ValueError):
+            return _eight_bits(upright)
+    except Exception:  # whatever is wrong with one picture, the numbers stand
         return np.full((_PIXELS, _PIXELS, 3), 128, np.uint8)
+
+
+def _eight_bits(image: Image.Image) -> np.ndarray:
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return (np.asarray(image).astype(np.float64) / 257).clip(0, 255).astype(np.uint8)
+    if image.has_transparency_data:
+        colour = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", colour.size, "white"), colour)
+    return np.asarray(image.convert("RGB"))

@@ -1,0 +1,94 @@
+"""All numbers of an evaluation, from two sides of labelled vectors."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from kinsight import progress
+from kinsight.errors import DataError
+from kinsight.evaluation.sides import Side
+from kinsight.metrics import (
+    RetrievalResult,
+    bootstrap_intervals,
+    draw_pairs,
+    retrieval_metrics,
+    verification_metrics,
+)
+from kinsight.specs.evaluate import EvaluateSpec
+
+
+@dataclass(frozen=True)
+class Measured:
+    """metrics: flat name -> number, None where the data cannot tell; reasons: why, by name. thresholds: similarities
+    behind the verification numbers, by name.
+    """
+
+    metrics: dict[str, Any]
+    reasons: dict[str, str]
+    thresholds: dict[str, float]
+    retrieval: RetrievalResult
+
+
+def measure(spec: EvaluateSpec, query: Side, gallery: Side | None, device: torch.device) -> Measured:
+    """Retrieval with intervals over classes, and verification. Raises DataError where no query has a match."""
+    searched = gallery or query
+    with progress.task("rank", None, "queries") as task:
+        retrieval = retrieval_metrics(
+            searched.vector_ND,
+            searched.label_N,
+            query=(query.vector_ND, query.label_N) if gallery is not None else None,
+            ks=spec.ks,
+            whole=True,
+            metric=spec.metric,
+            device=device,
+        )
+        task.advance(len(query))
+    found = Measured(dict(retrieval.means), {}, {}, retrieval)
+    if spec.bootstrap:
+        _add_intervals(spec, found)
+    _add_verification(spec, found, query, gallery)
+    found.metrics["queries"] = retrieval.num_queries
+    found.metrics["queries_without_match"] = retrieval.num_skipped
+    found.metrics["gallery"] = len(searched)
+    found.metrics["classes"] = int(query.label_N.unique().numel())
+    found.metrics["broken_images"] = len(query.broken) + (len(gallery.broken) if gallery is not None else 0)
+    return found
+
+
+def _add_intervals(spec: EvaluateSpec, found: Measured) -> None:
+    retrieval = found.retrieval
+    try:
+        intervals = bootstrap_intervals(
+            retrieval.class_Q,
+            retrieval.per_query,
+            confidence=spec.confidence,
+            resamples=spec.bootstrap,
+            seed=spec.seed,
+        )
+    except DataError as error:
+        found.reasons["intervals"] = error.message
+        return
+    for name, interval in intervals.items():
+        found.metrics[f"{name}.low"], found.metrics[f"{name}.high"] = interval.low, interval.high
+
+
+def _add_verification(spec: EvaluateSpec, found: Measured, query: Side, gallery: Side | None) -> None:
+    """From pairs of all images; with a gallery, those of both sides."""
+    sides = [side for side in (query, gallery) if side is not None]
+    try:
+        pairs = draw_pairs(
+            torch.cat([side.vector_ND for side in sides]) if gallery is not None else query.vector_ND,
+            torch.cat([side.label_N for side in sides]),
+            max_pairs=spec.max_pairs,
+            seed=spec.seed,
+            metric=spec.metric,
+        )
+    except DataError as error:
+        found.reasons["verification"] = error.message
+        return
+    verification = verification_metrics(pairs.same_P, pairs.different_P, fprs=spec.fprs, seed=spec.seed)
+    found.metrics.update(verification.means)
+    found.reasons.update(verification.reasons)
+    found.thresholds.update(verification.thresholds)
+    found.metrics["same_pairs"], found.metrics["different_pairs"] = len(pairs.same_P), len(pairs.different_P)

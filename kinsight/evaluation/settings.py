@@ -1,0 +1,38 @@
+"""Settings as artefacts store them: without signatures, and compared field by field."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from kinsight.specs.base import Spec
+from kinsight.specs.load import as_tree
+from kinsight.storage import Address
+
+
+def printed_tree(spec: Spec) -> dict[str, Any]:
+    """A spec as plain data, its addresses without signatures and passwords."""
+    return _printed(as_tree(spec))
+
+
+def differing_fields(before: dict[str, Any], now: dict[str, Any], ignored: Sequence[str]) -> list[str]:
+    """`name was x, now y` for every setting that differs, but for the `ignored` ones and what lies below them."""
+    old, new = _flat(before), _flat(now)
+    names = [name for name in {**old, **new} if name.partition(".")[0] not in ignored]
+    return [f"{name} was {old.get(name)!r}, now {new.get(name)!r}" for name in names if old.get(name) != new.get(name)]
+
+
+def _printed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _printed(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_printed(item) for item in value]
+    return str(Address.parse(value)) if isinstance(value, str) and "://" in value else value
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

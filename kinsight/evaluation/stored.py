@@ -1,0 +1,167 @@
+"""Reading stored embeddings, ours or another tool's, checked before anyone computes with them."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from kinsight import storage
+from kinsight.errors import DataError, KinsightError
+from kinsight.evaluation.vectors import (
+    FORMAT,
+    HEADER,
+    LABELS,
+    SPEC,
+    URIS,
+    VECTORS,
+    VERSION,
+    flat_vectors,
+    shard_name,
+    single_labels,
+)
+
+_COLUMNS = {
+    "labels": pa.types.is_list,
+    "uri": pa.types.is_string,
+    "vector": lambda kind: pa.types.is_fixed_size_list(kind) and pa.types.is_float32(kind.value_type),
+}
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """vector_ND: float32. label_N: int64, -1 for none. uri_N: strings, empty where unknown. class_names: by label;
+    none where only numbers are known. header: see `vectors`; empty for another tool's files.
+    """
+
+    vector_ND: Tensor
+    label_N: Tensor
+    uri_N: pa.ChunkedArray
+    class_names: tuple[str, ...] = ()
+    header: dict[str, Any] = field(default_factory=dict)
+
+
+def load_embeddings(address: storage.AddressLike) -> Embeddings:
+    """Embeddings at an address: what `kinsight embed` wrote, or a folder with `vectors.npy` and `labels.npy`.
+
+    Raises StorageError where nothing is, DataError for what is incomplete, altered, empty or of another format.
+    """
+    place = storage.Address.parse(address)
+    if storage.exists(place.child(HEADER)):
+        header = _read_header(place.child(HEADER))
+        found = _from_npy(place, header) if header["storage"] == "npy" else _from_shards(place, header)
+    elif storage.exists(place.child(SPEC)):
+        raise _unusable(place, "incomplete", f"{HEADER} is missing: not finished", "give the embed command again")
+    elif storage.exists(place.child(VECTORS)) and storage.exists(place.child(LABELS)):
+        found = _from_npy(place, {})
+    else:
+        what = f"holds neither {HEADER} nor {VECTORS} with {LABELS}"
+        raise _unusable(place, "absent", what, "give the output of `kinsight embed`, or a folder with those files")
+    if not len(found.label_N):
+        raise _unusable(place, "empty", "holds no vector", "embed images first")
+    if found.class_names and int(found.label_N.max()) >= len(found.class_names):
+        raise _altered(place, f"holds label {int(found.label_N.max())}, but {len(found.class_names)} class names")
+    return found
+
+
+def _read_header(file: storage.Address) -> dict[str, Any]:
+    text = storage.read_text(file)
+    try:
+        header = json.loads(text)
+    except ValueError as error:
+        raise _altered(file, f"is no JSON ({error})") from None
+    known = header if isinstance(header, dict) else {}
+    if known.get("format") != FORMAT or known.get("version") != VERSION:
+        found = f"is {known.get('format')} version {known.get('version')}, expected {FORMAT} {VERSION}"
+        raise _unusable(file, "header", found, "use the version of kinsight that wrote it, or embed again")
+    types = {"storage": str, "count": int, "dim": int, "shards": int, "class_names": list}
+    for name, type_ in types.items():
+        if not isinstance(known.get(name), type_):
+            raise _altered(file, f"{name} is {known.get(name)!r}")
+    return known
+
+
+def _from_shards(place: storage.Address, header: dict[str, Any]) -> Embeddings:
+    count, dim = header["count"], header["dim"]
+    vector_ND = torch.empty(count, dim)  # filled shard by shard: joining them would take it twice
+    label_N = torch.empty(count, dtype=torch.int64)
+    uris, start = [], 0
+    for number in range(header["shards"]):
+        table = _read_shard(place.child(shard_name(number)), dim)
+        stop = start + len(table)
+        if stop > count:
+            raise _altered(place, f"holds {stop} vectors or more, the header says {count}")
+        vector_ND[start:stop] = torch.from_numpy(flat_vectors(table).reshape(-1, dim).copy())
+        label_N[start:stop] = torch.from_numpy(single_labels(table))
+        uris.append(table["uri"].combine_chunks())
+        start = stop
+    if start != count:
+        raise _altered(place, f"holds {start} vectors, the header says {count}")
+    return Embeddings(vector_ND, label_N, pa.chunked_array(uris, pa.string()), tuple(header["class_names"]), header)
+
+
+def _read_shard(address: storage.Address, dim: int) -> pa.Table:
+    try:
+        with storage.open_read(address) as stream:
+            table = pq.read_table(stream)
+    except (pa.ArrowException, OSError) as error:
+        raise _altered(address, f"is not a readable shard: {error}") from None
+    for name, fits in _COLUMNS.items():
+        if name not in table.column_names or not fits(table.schema.field(name).type) or table[name].null_count:
+            raise _altered(address, f"has no column {name!r} as embeddings have it")
+    if table.schema.field("vector").type.list_size != dim:
+        found = table.schema.field("vector").type.list_size
+        raise _altered(address, f"holds vectors of length {found}, the header says {dim}")
+    return table
+
+
+def _from_npy(place: storage.Address, header: dict[str, Any]) -> Embeddings:
+    vector_ND, label_N = _npy(place.child(VECTORS)), _npy(place.child(LABELS))
+    if vector_ND.ndim != 2 or label_N.shape != vector_ND.shape[:1]:
+        found = f"{VECTORS} is {vector_ND.shape}, {LABELS} is {label_N.shape}; expected (N, D) and (N,)"
+        raise _unusable(place, "shape", found, "write one row and one label per image")
+    if vector_ND.dtype.kind not in "fiu" or label_N.dtype.kind not in "iu":
+        found = f"{VECTORS} holds {vector_ND.dtype}, {LABELS} holds {label_N.dtype}; expected numbers and integers"
+        raise _unusable(place, "type", found, "write float32 vectors and int64 labels")
+    if header and len(label_N) != header["count"]:
+        raise _altered(place, f"holds {len(label_N)} vectors, the header says {header['count']}")
+    return Embeddings(
+        torch.from_numpy(np.array(vector_ND, np.float32)),
+        torch.from_numpy(np.array(label_N, np.int64)),
+        _uris(place, len(label_N)),
+        tuple(header.get("class_names", ())),
+        header,
+    )
+
+
+def _uris(place: storage.Address, count: int) -> pa.ChunkedArray:
+    if not storage.exists(place.child(URIS)):
+        return pa.chunked_array([pa.repeat("", count)])
+    lines = storage.read_text(place.child(URIS)).removesuffix("\n").split("\n")
+    if len(lines) != count:
+        raise _altered(place.child(URIS), f"has {len(lines)} lines for {count} vectors")
+    return pa.chunked_array([pa.array(lines, pa.string())])
+
+
+def _npy(address: storage.Address) -> np.ndarray:
+    try:
+        array = np.load(storage.copy_in(address), mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        if isinstance(error, KinsightError):
+            raise
+        raise _unusable(address, "npy", f"is not a plain npy file: {error}", "write it with numpy.save") from None
+    if not isinstance(array, np.ndarray):
+        raise _unusable(address, "npy", "is an archive of arrays", "write it with numpy.save, not numpy.savez")
+    return array
+
+
+def _altered(place: storage.Address, what: str) -> DataError:
+    return _unusable(place, "altered", what, "copy it again, or embed again")
+
+
+def _unusable(place: storage.Address, code: str, what: str, remedy: str) -> DataError:
+    return DataError(f"embeddings.{code}", what, field=str(place), remedy=remedy)
