@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from kinsight.models import EmbeddingNet, build_backbone, load_bundle
 from kinsight.parallel.device import Arithmetic, choose_precision, pick_device
 from kinsight.specs.data import ImageSpec
 from kinsight.specs.evaluate import BackboneSpec
+from kinsight.specs.train import Device, Precision
 from kinsight.storage import Address
 
 
@@ -105,16 +106,24 @@ def _picture(image: Any, name: str) -> Any:
 def load(bundle: str | PathLike[str], *, device: str = "auto", precision: str = "auto") -> Model:
     """The model of a bundle (or of a run that holds one), ready to embed.
 
+    device: auto, cuda, mps or cpu. precision: auto, fp32, bf16 or fp16.
     Raises StorageError where nothing is, DataError for an incomplete or altered bundle, SpecError for a device that
     is not there.
     """
+    _check("device", device, get_args(Device))
+    _check("precision", precision, get_args(Precision))
     place = pick_device(device)
-    loaded = load_bundle(str(bundle))
+    loaded = load_bundle(bundle)
     net = loaded.net.to(place).eval()
     header = loaded.header
     arithmetic = choose_precision(precision, place)
     name = str(Address.parse(bundle))  # without a signature
     return Model(net, header.image_spec(), place, arithmetic, name, header.class_names, header.content_hash)
+
+
+def _check(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise SpecError("spec.value", f"{name}={value!r}: expected one of {', '.join(known)}", field=name)
 
 
 def load_backbone(
