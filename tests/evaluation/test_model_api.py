@@ -161,8 +161,8 @@ def test_importing_kinsight_costs_nothing():
 
 
 def test_wrong_settings_name_the_nearest(bundle: Path, tmp_path: Path):
-    with pytest.raises(SpecError, match=r"bundel.*bundle"):
-        kinsight.evaluate({"output": str(tmp_path), "bundel": str(bundle), "data": {"path": "x"}})
+    with pytest.raises(SpecError, match=r"bundles.*bundle"):
+        kinsight.evaluate({"output": str(tmp_path), "bundles": str(bundle), "data": {"path": "x"}})
     with pytest.raises(SpecError, match="device='tpu'"):
         kinsight.load(bundle, device="tpu")
     with pytest.raises(SpecError, match=r"precision='fp8'.*bf16"):
