@@ -39,16 +39,21 @@ def has_int8(device: torch.device) -> bool:
     return device.type == "cpu" and hasattr(torch.ops.aten, "_int_mm") and supported is not None and bool(supported())
 
 
-def mixing_order(row_ND: Tensor, bucket: int) -> Tensor:
-    """A fixed order of the rows: shuffled, but rows of like largest coordinate (hence like scale) near one another.
+def mixing_order(row_ND: Tensor, bucket: int, *, unit: bool) -> Tensor:
+    """A fixed order: shuffled, but rows of like largest coordinate (hence like scale) near one another.
 
     Shuffling spreads each class over all tiles; like scales let one threshold per row serve a whole tile.
+    unit: the rows will be scaled to unit length.
     """
     generator = torch.Generator().manual_seed(0)
     shuffled_N = torch.randperm(len(row_ND), generator=generator).to(row_ND.device)
     if not has_int8(row_ND.device):
         return shuffled_N
-    peak_N = torch.cat([part_BD.abs().amax(1) for part_BD in row_ND.split(_ROWS)])[shuffled_N]
+    peaks = []
+    for row_BD in row_ND.split(_ROWS):
+        peak_B = row_BD.abs().amax(1).float()
+        peaks.append(peak_B / row_BD.float().norm(dim=1) if unit else peak_B)
+    peak_N = torch.cat(peaks)[shuffled_N]
     rank_N = torch.empty_like(shuffled_N)
     rank_N[peak_N.argsort(stable=True)] = torch.arange(len(row_ND), device=row_ND.device)
     return shuffled_N[(rank_N // bucket).argsort(stable=True)]

@@ -6,21 +6,21 @@ them among the positives; those within rounding of a positive are scored exactly
 too high is handed back unsettled: the guess decides about speed, never about the result.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
-from kinsight.neighbors.coarse import CoarseRows, encode, mixing_order
+from kinsight.neighbors.coarse import CoarseRows, encode
 from kinsight.neighbors.floors import guess_floors
-from kinsight.neighbors.pairs import float32_error, float32_pairs
+from kinsight.neighbors.pairs import float32_error, float32_pairs, hear_warning
 from kinsight.neighbors.positives import Positives, find_positives
 from kinsight.neighbors.scan import TILE_COLUMNS, Hits, Scan
 from kinsight.neighbors.sides import Sides
+from kinsight.neighbors.threads import over_cores
 from kinsight.neighbors.vectors import exact_pairs
 
-
-def mixed(sides: Sides) -> Sides:
-    """The gallery in an order that suits the scan."""
-    return sides.reordered(mixing_order(sides.gallery.row_ND, TILE_COLUMNS))
+_BLOCK = 2**18  # positives turned into ranks at a time
 
 
 def count_ranks(sides: Sides, depth_Q: Tensor, first_depth_Q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -50,8 +50,12 @@ def _count(
     # one counter before each positive and one behind the last
     slot_Q = positives.start_Q[:-1] + torch.arange(len(floor_Q), device=floor_Q.device)
     counter_S = torch.zeros(len(positives.score_P) + len(floor_Q), dtype=torch.int32, device=floor_Q.device)
-    for hits in scan.run():
-        query_P, place_P = _place(sides, positives, low_Q, hits)
+    hear_warning()
+
+    def look(tile: tuple[slice, slice]) -> tuple[Tensor, Tensor]:
+        return _place(sides, positives, low_Q, scan.hits(*tile))
+
+    for query_P, place_P in over_cores(look, scan.tiles(), floor_Q.device):
         counter_S.index_add_(0, slot_Q.index_select(0, query_P) + place_P, torch.ones_like(query_P, dtype=torch.int32))
     return _settle(positives, slot_Q, counter_S, floor_Q, depth_Q, first_depth_Q, scan.given_up_Q[: len(floor_Q)])
 
@@ -96,14 +100,28 @@ def _settle(
     first_depth_Q: Tensor,
     given_up_Q: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    query_P = positives.query_P()
-    place_P = torch.arange(len(query_P), device=query_P.device) - positives.start_Q[query_P]
-    above_S = counter_S.cumsum(0)
-    before_Q = above_S[slot_Q] - counter_S[slot_Q]
-    # exact where the positive stands at or above the floor, else a lower bound
-    rank_P = 1 + place_P + above_S[slot_Q[query_P] + place_P] - before_Q[query_P]
-    wanted_P = (rank_P <= depth_Q[query_P]) | ((place_P == 0) & (rank_P <= first_depth_Q[query_P]))
     open_Q = given_up_Q & (positives.count_Q > 0)
-    open_Q[query_P[wanted_P & (positives.score_P < floor_Q[query_P])]] = True
-    keep_P = wanted_P & ~open_Q[query_P]
-    return query_P[keep_P], rank_P[keep_P], open_Q.nonzero().squeeze(1)
+    queries, found = [], []
+    for here in _query_blocks(positives):
+        start, stop = int(positives.start_Q[here.start]), int(positives.start_Q[here.stop])
+        query_P = positives.query_P(here)
+        place_P = torch.arange(start, stop, device=query_P.device) - positives.start_Q[query_P]
+        above_S = counter_S[start + here.start : stop + here.stop].cumsum(0)
+        slot_P = slot_Q[query_P] - (start + here.start)
+        before_P = above_S[slot_P] - counter_S[slot_Q[query_P]]
+        # exact where the positive stands at or above the floor, else a lower bound
+        rank_P = 1 + place_P + above_S[slot_P + place_P] - before_P
+        wanted_P = (rank_P <= depth_Q[query_P]) | ((place_P == 0) & (rank_P <= first_depth_Q[query_P]))
+        open_Q[query_P[wanted_P & (positives.score_P[start:stop] < floor_Q[query_P])]] = True
+        keep_P = wanted_P & ~open_Q[query_P]
+        queries.append(query_P[keep_P])
+        found.append(rank_P[keep_P])
+    return torch.cat(queries), torch.cat(found), open_Q.nonzero().squeeze(1)
+
+
+def _query_blocks(positives: Positives) -> Iterator[slice]:
+    """Queries with about _BLOCK positives together."""
+    queries = len(positives.count_Q)
+    step = max(1, _BLOCK * queries // max(1, len(positives.score_P)))
+    for start in range(0, max(1, queries), step):
+        yield slice(start, min(start + step, queries))

@@ -8,11 +8,12 @@ from torch import Tensor
 
 from kinsight.neighbors.coarse import CoarseRows, product
 from kinsight.neighbors.positives import Positives
-from kinsight.neighbors.scan import TILE_ROWS
 from kinsight.neighbors.sides import Sides
+from kinsight.neighbors.threads import over_cores
 
 _SAMPLE = 4096  # gallery items, at most
 _GROUPS = 128
+_ROWS = 512  # queries at a time
 _LEVELS = 64
 _FIT = 32
 _MARGIN = 1.6
@@ -39,8 +40,8 @@ def guess_floors(
     lowest_Q = positives.score_at(positives.count_Q - 1)
     best_Q = positives.score_at(torch.zeros_like(positives.count_Q))
     floor_Q = torch.full((len(sides.query),), _INF, dtype=torch.float64, device=depth_Q.device)
-    for top in range(0, len(sides.query), TILE_ROWS):
-        here = slice(top, min(top + TILE_ROWS, len(sides.query)))
+
+    def guess(here: slice) -> None:
         level_RL = sample.best(query, here)
         row_RL = torch.arange(here.start, here.stop, device=depth_Q.device)[:, None].expand_as(level_RL)
         above_RL = positives.place(row_RL.reshape(-1), level_RL.reshape(-1)).view_as(level_RL)
@@ -50,6 +51,10 @@ def guess_floors(
         first_R = _first_level(level_RL, surely_RL >= first_depth_Q[here, None])
         deep_R = torch.maximum(lowest_Q[here], deep_R).masked_fill_(depth_Q[here] <= 0, _INF)
         floor_Q[here] = torch.minimum(deep_R, torch.maximum(best_Q[here], first_R))
+
+    tops = range(0, len(sides.query), _ROWS)
+    for _ in over_cores(guess, (slice(top, min(top + _ROWS, len(sides.query))) for top in tops), depth_Q.device):
+        pass
     return floor_Q.masked_fill_(positives.count_Q == 0, _INF)
 
 

@@ -1,5 +1,6 @@
 """Float32 scores of scattered pairs within two blocks of rows, with their error bound."""
 
+import functools
 import warnings
 
 import torch
@@ -25,6 +26,12 @@ def float32_pairs(query_RD: Tensor, gallery_CD: Tensor, row_P: Tensor, column_P:
 
 def _csr(start_R: Tensor, column_P: Tensor, size: tuple[int, int]) -> Tensor:
     value_P = torch.zeros(len(column_P), device=column_P.device)
-    with warnings.catch_warnings():  # "sparse CSR support is in beta state": said once per process by torch
+    return torch.sparse_csr_tensor(start_R, column_P, value_P, size=size, check_invariants=False)
+
+
+@functools.cache
+def hear_warning() -> None:
+    """Torch says once per process that sparse CSR support is in beta state: have that over, before threads start."""
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return torch.sparse_csr_tensor(start_R, column_P, value_P, size=size, check_invariants=False)
+        _csr(torch.zeros(2, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), (1, 1))

@@ -29,9 +29,10 @@ class Positives:
     def longest(self) -> int:
         return int(self.count_Q.max()) if len(self.count_Q) else 0
 
-    def query_P(self) -> Tensor:
-        count_Q = self.count_Q
-        return torch.repeat_interleave(torch.arange(len(count_Q), device=count_Q.device), count_Q)
+    def query_P(self, queries: slice) -> Tensor:
+        """The query of each entry of these queries."""
+        number_Q = torch.arange(queries.start, queries.stop, device=self.start_Q.device)
+        return torch.repeat_interleave(number_Q, self.count_Q[queries])
 
     def score_at(self, place_Q: Tensor) -> Tensor:
         """Score of the place-th (from 0) positive of each query; inf for a query without positives."""
@@ -92,7 +93,7 @@ def find_positives(sides: Sides) -> Positives:
     start_Q = torch.zeros(len(count_Q) + 1, dtype=torch.int64, device=count_Q.device)
     torch.cumsum(count_Q, 0, out=start_Q[1:])
     score_P = torch.empty(int(start_Q[-1]), dtype=torch.float64, device=count_Q.device)
-    id_P = torch.empty(int(start_Q[-1]), dtype=torch.int64, device=count_Q.device)
+    id_P = torch.empty(int(start_Q[-1]), dtype=torch.int32, device=count_Q.device)
     for query_MA, gallery_MB in _class_batches(sides):
         score_MAB = _scores(sides.query, sides.gallery, query_MA, gallery_MB)
         if sides.exclude_Q is not None:
@@ -102,7 +103,7 @@ def find_positives(sides: Sides) -> Positives:
         slot_MAB = start_Q[query_MA][:, :, None] + torch.arange(gallery_MB.shape[1], device=start_Q.device)
         slot_K = slot_MAB[kept_MAB]
         score_P[slot_K] = order.values[kept_MAB]
-        id_MB = sides.gallery_id_N[gallery_MB]
+        id_MB = sides.gallery_id_N[gallery_MB].int()
         id_P[slot_K] = id_MB[:, None, :].expand_as(order.indices).gather(2, order.indices)[kept_MAB]
     return Positives(start_Q, score_P, id_P)
 

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from kinsight.errors import DataError
 from kinsight.neighbors import dense
-from kinsight.neighbors.counting import count_ranks, mixed
+from kinsight.neighbors.coarse import mixing_order
+from kinsight.neighbors.counting import count_ranks
 from kinsight.neighbors.positives import count_positives
-from kinsight.neighbors.sides import Sides
+from kinsight.neighbors.scan import TILE_COLUMNS
+from kinsight.neighbors.sides import Sides, make_sides
 from kinsight.neighbors.vectors import Metric, check_metric, grid
 
 WHOLE = 2**62  # a depth no gallery reaches
@@ -84,26 +86,18 @@ def ranks(
             exclude = torch.arange(len(query_QD), device=place)
     else:
         label_N = _labels(gallery_label_N, gallery_ND, "gallery", place)
-    query, gallery = grid(query_QD, gallery_ND, metric, place)
     exclude_Q = None if exclude is None else exclude.to(place)
-    sides = Sides(
-        query,
-        gallery,
-        query_label_Q,
-        label_N,
-        exclude_Q,
-        torch.arange(len(query), device=place),
-        torch.arange(len(gallery), device=place),
-        symmetric=gallery_ND is None and exclude is not None and _is_identity(exclude),
-    )
-    del query, gallery
     positives_Q = count_positives(query_label_Q, label_N, exclude_Q)
     depth_Q = _depth(max_rank, positives_Q)
     first_Q = depth_Q.clamp(min=first_max_rank or 0)
     fast = max_rank is not None and metric != "l2" and _suits_counting(positives_Q, len(label_N))
-    query_P, rank_P = (
-        _counted(sides, depth_Q, first_Q, memory_bytes) if fast else _plain(sides, depth_Q, first_Q, memory_bytes)
-    )
+    order_N = None
+    if fast:
+        stored_ND = query_QD if gallery_ND is None else gallery_ND
+        order_N = mixing_order(stored_ND, TILE_COLUMNS, unit=metric == "cosine").to(place)
+    query, gallery = grid(query_QD, gallery_ND, metric, place, order_N)
+    sides = make_sides(query, gallery, query_label_Q, label_N, exclude_Q, order_N, leave_one_out=gallery_ND is None)
+    query_P, rank_P = (_counted if fast else _plain)(sides, depth_Q, first_Q, memory_bytes)
     start_Q, rank_P = _assemble(query_P, rank_P, len(positives_Q))
     return PositiveRanks(start_Q, rank_P, positives_Q, depth_Q, first_Q, len(label_N))
 
@@ -116,7 +110,6 @@ def _suits_counting(positives_Q: Tensor, num_gallery: int) -> bool:
 
 
 def _counted(sides: Sides, depth_Q: Tensor, first_Q: Tensor, memory_bytes: int) -> tuple[Tensor, Tensor]:
-    sides = mixed(sides)
     depth_Q, first_Q = depth_Q[sides.query_id_Q], first_Q[sides.query_id_Q]
     query_P, rank_P, rest_R = count_ranks(sides, depth_Q, first_Q)
     query_D, rank_D = _plain(sides.with_queries(rest_R), depth_Q[rest_R], first_Q[rest_R], memory_bytes)
@@ -153,10 +146,6 @@ def _depth(max_rank: int | Tensor | None, positives_Q: Tensor) -> Tensor:
     if isinstance(max_rank, Tensor):
         return max_rank.to(positives_Q)
     return torch.full_like(positives_Q, max_rank)
-
-
-def _is_identity(index_N: Tensor) -> bool:
-    return torch.equal(index_N, torch.arange(len(index_N), device=index_N.device))
 
 
 def _labels(label: Tensor, side_ND: Tensor, name: str, place: torch.device) -> Tensor:

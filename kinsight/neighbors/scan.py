@@ -5,6 +5,7 @@ Searching a set within itself, each pair is met once and serves both its queries
 are formed.
 """
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -47,18 +48,18 @@ class Scan:
         self.floor_Q = torch.full((len(query.code_ND),), float("inf"), dtype=torch.float64, device=device)
         self.floor_Q[: len(floor_Q)] = floor_Q
         self.given_up_Q = torch.zeros(len(query.code_ND), dtype=torch.bool, device=device)
-        self._score = torch.empty(TILE_ROWS * TILE_COLUMNS, dtype=query.score_dtype, device=device)
-        self._limit = torch.empty_like(self._score)
+        self._buffers = threading.local()
 
-    def run(self) -> Iterator[Hits]:
-        """Hits tile by tile."""
+    def tiles(self) -> Iterator[tuple[slice, slice]]:
+        """Rows and columns of each tile to look at."""
         for top in range(0, len(self.query.code_ND), TILE_ROWS):
             rows = slice(top, min(top + TILE_ROWS, len(self.query.code_ND)))
             first = top // TILE_COLUMNS * TILE_COLUMNS if self.symmetric else 0
             for left in range(first, len(self.gallery.code_ND), TILE_COLUMNS):
-                yield self._tile(rows, slice(left, left + TILE_COLUMNS))
+                yield rows, slice(left, left + TILE_COLUMNS)
 
-    def _tile(self, rows: slice, columns: slice) -> Hits:
+    def hits(self, rows: slice, columns: slice) -> Hits:
+        """Candidates of one tile; may be called from several threads."""
         flat_P, shape = self._above(rows, columns)
         if len(flat_P) > _FULL * shape.numel() and self._give_up(rows, columns):
             flat_P, _ = self._above(rows, columns)
@@ -78,7 +79,7 @@ class Scan:
         if limit_C is None:
             score_RC.sub_(limit_R[:, None])
         else:
-            limit_RC = self._limit[: score_RC.numel()].view_as(score_RC)
+            limit_RC = self._buffer("limit", score_RC.shape[0])
             score_RC.sub_(torch.minimum(limit_R[:, None], limit_C, out=limit_RC))
         group_GJ = score_RC.view(-1, GROUP)
         hit_H = (group_GJ.amax(1) >= 0).nonzero().squeeze(1)
@@ -90,12 +91,20 @@ class Scan:
         return hit_H.index_select(0, place_P // GROUP) * GROUP + place_P % GROUP, score_RC.shape
 
     def _scores(self, rows: slice, columns: slice) -> tuple[Tensor, Tensor, Tensor | None]:
-        score_RC = self._score[: (rows.stop - rows.start) * TILE_COLUMNS].view(-1, TILE_COLUMNS)
+        score_RC = self._buffer("score", rows.stop - rows.start)
         product(self.query.code_ND[rows], self.gallery.code_ND[columns], score_RC)
         limit_R = thresholds(self.query, self.gallery, rows, columns, self.floor_Q[rows])
         if not self.symmetric:
             return score_RC, limit_R, None
         return score_RC, limit_R, thresholds(self.query, self.gallery, columns, rows, self.floor_Q[columns])
+
+    def _buffer(self, name: str, rows: int) -> Tensor:
+        """(rows, TILE_COLUMNS), one per thread, kept between tiles."""
+        flat = getattr(self._buffers, name, None)
+        if flat is None:
+            flat = torch.empty(TILE_ROWS * TILE_COLUMNS, dtype=self.query.score_dtype, device=self.query.code_ND.device)
+            setattr(self._buffers, name, flat)
+        return flat[: rows * TILE_COLUMNS].view(rows, TILE_COLUMNS)
 
     def _give_up(self, rows: slice, columns: slice) -> bool:
         """Give up the queries that make the tile full; False where it is full of everyone's."""

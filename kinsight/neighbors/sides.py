@@ -26,19 +26,6 @@ class Sides:
     gallery_id_N: Tensor
     symmetric: bool
 
-    def reordered(self, order_N: Tensor) -> "Sides":
-        """The gallery (and with it symmetric queries) stored as order_N says."""
-        gallery, label_N, id_N = self.gallery.take(order_N), self.gallery_label_N[order_N], self.gallery_id_N[order_N]
-        if self.symmetric:
-            own_N = torch.arange(len(order_N), device=order_N.device)
-            return Sides(gallery, gallery, label_N, label_N, own_N, id_N, id_N, True)
-        exclude_Q = self.exclude_Q
-        if exclude_Q is not None:
-            place_N = torch.empty_like(order_N)
-            place_N[order_N] = torch.arange(len(order_N), device=order_N.device)
-            exclude_Q = torch.where(exclude_Q >= 0, place_N[exclude_Q.clamp(min=0)], -1)
-        return replace(self, gallery=gallery, gallery_label_N=label_N, gallery_id_N=id_N, exclude_Q=exclude_Q)
-
     def with_queries(self, index_R: Tensor) -> "Sides":
         """Only the queries at these positions."""
         return replace(
@@ -49,3 +36,32 @@ class Sides:
             query_id_Q=self.query_id_Q[index_R],
             symmetric=False,
         )
+
+
+def make_sides(
+    query: GridVectors,
+    gallery: GridVectors,
+    query_label_Q: Tensor,
+    gallery_label_N: Tensor,
+    exclude_Q: Tensor | None,
+    order_N: Tensor | None,
+    *,
+    leave_one_out: bool,
+) -> Sides:
+    """Sides whose vectors are stored already (the gallery in order_N); labels and exclude_Q in the caller's order.
+
+    leave_one_out: the queries are the gallery (stored in order_N as well), whatever they exclude.
+    """
+    own_N = torch.arange(len(gallery), device=gallery_label_N.device)
+    id_N = own_N if order_N is None else order_N
+    query_id_Q = id_N if leave_one_out else torch.arange(len(query), device=id_N.device)
+    symmetric = leave_one_out and exclude_Q is not None and torch.equal(exclude_Q, own_N)
+    if exclude_Q is not None:
+        place_N = torch.empty_like(id_N)
+        place_N[id_N] = own_N
+        exclude_Q = exclude_Q[query_id_Q]
+        if len(place_N):
+            exclude_Q = torch.where(exclude_Q >= 0, place_N[exclude_Q.clamp(min=0)], -1)
+    return Sides(
+        query, gallery, query_label_Q[query_id_Q], gallery_label_N[id_N], exclude_Q, query_id_Q, id_N, symmetric
+    )

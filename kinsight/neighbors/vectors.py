@@ -18,7 +18,7 @@ from kinsight.errors import DataError, SpecError
 Metric = Literal["cosine", "ip", "l2"]
 
 GRID_BITS = 26
-_ROWS = 4096  # rows converted at a time: bounds the float64 temporaries
+_ROWS = 1024  # rows converted at a time: bounds the float64 temporaries
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,16 @@ class GridVectors:
         return (score * (self.unit * self.unit)).to(torch.float32)
 
 
-def grid(query_QD: Tensor, gallery_ND: Tensor | None, metric: Metric, device: torch.device) -> tuple[GridVectors, ...]:
-    """Query and gallery on one grid; `gallery_ND` None: the queries search among themselves (one tuple entry twice).
+def grid(
+    query_QD: Tensor,
+    gallery_ND: Tensor | None,
+    metric: Metric,
+    device: torch.device,
+    gallery_order_N: Tensor | None = None,
+) -> tuple[GridVectors, GridVectors]:
+    """Query and gallery on one grid; `gallery_ND` None: the queries search among themselves (both entries the same).
+
+    gallery_order_N: the order in which the gallery's rows are stored, else as given.
 
     Raises DataError for a wrong shape, NaN or infinity (names the row), a zero vector under cosine.
     """
@@ -65,11 +73,11 @@ def grid(query_QD: Tensor, gallery_ND: Tensor | None, metric: Metric, device: to
             unit = 2.0 * power  # |x - y|^2 then stays below 1 as well
         case _:
             assert_never(metric)
-    made = [
-        GridVectors(_on_grid(side, norm if metric == "cosine" else None, unit, device), metric, unit)
-        for side, norm in zip(sides, norms, strict=True)
-    ]
-    return (made[0], made[-1])
+    scales = norms if metric == "cosine" else [torch.full_like(norm, unit) for norm in norms]
+    gallery = GridVectors(_on_grid(sides[-1], scales[-1], gallery_order_N, device), metric, unit)
+    if gallery_ND is None:
+        return gallery, gallery
+    return GridVectors(_on_grid(query_QD, scales[0], None, device), metric, unit), gallery
 
 
 def exact_block(query: GridVectors, gallery: GridVectors) -> Tensor:
@@ -130,15 +138,14 @@ def _norms(side_ND: Tensor, name: str, metric: Metric) -> Tensor:
     return norm_N
 
 
-def _on_grid(side_ND: Tensor, norm_N: Tensor | None, unit: float, device: torch.device) -> Tensor:
+def _on_grid(side_ND: Tensor, scale_N: Tensor, order_N: Tensor | None, device: torch.device) -> Tensor:
     out_ND = torch.empty(side_ND.shape, dtype=torch.float32, device=device)
     for start in range(0, len(side_ND), _ROWS):
-        row_BD = side_ND[start : start + _ROWS].to(device).double()
-        if norm_N is None:
-            row_BD.div_(unit)
-        else:
-            row_BD.div_(norm_N[start : start + _ROWS, None].to(device))
+        here = slice(start, start + _ROWS)
+        pick = here if order_N is None else order_N[here].to(side_ND.device)
+        row_BD = side_ND[pick].to(device).double()
+        row_BD.div_(scale_N[pick].to(device)[:, None])
         # float32 first: what it rounds to above 1/4 is on the grid already, below that the grid is the coarser one
         row_BD = row_BD.float().double().mul_(2.0**GRID_BITS).round_().mul_(2.0**-GRID_BITS)
-        out_ND[start : start + _ROWS] = row_BD
+        out_ND[here] = row_BD
     return out_ND
