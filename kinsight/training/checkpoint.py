@@ -1,85 +1,72 @@
 """The checkpoint: everything a run needs to go on as if it had not stopped.
 
-A folder `step-00001234/` with the tensors as torch Distributed Checkpoint in safetensors files, the random states of
-each rank, and `checkpoint.json`, written last: a folder without it is not a checkpoint. Tensors that all ranks hold
-alike are written once; another number of ranks can read them.
+A folder `step-00001234/` with the tensors as torch Distributed Checkpoint in safetensors files, each rank's random
+state and sums (`rank-00000.npz`), the best model so far (`best/`), and `checkpoint.json`, written last: a folder
+without it is not a checkpoint. Tensors that all ranks hold alike are written once; another number of ranks can read
+them.
 """
 
 import json
-import os
 import shutil
-import warnings
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
-from torch.distributed.checkpoint.state_dict_loader import load
-from torch.distributed.checkpoint.state_dict_saver import save as save_tensors
+from torch import Tensor
 
 from kinsight import storage
 from kinsight.errors import DataError
 from kinsight.parallel.collectives import rank, world_size
 from kinsight.parallel.groups import barrier, is_main
-from kinsight.storage.local import sync_directory
-from kinsight.training.averaging import WeightAverage
+from kinsight.storage.local import ASIDE_PREFIX, remove_local, sync_directory
+from kinsight.training.checkpoint_files import (
+    copy_folder,
+    identity,
+    load_own,
+    load_tensors,
+    rank_file,
+    save_own,
+    save_tensors,
+)
+from kinsight.training.state import Position, Training, random_state, set_random_state
 
 FORMAT = "kinsight-checkpoint"
 VERSION = 1
 HEADER = "checkpoint.json"
+BEST = "best"
 
 
-@dataclass
-class Position:
-    """Where a run stands.
+@dataclass(frozen=True)
+class Origin:
+    """What a training is of. spec: its settings. data: fingerprints of its images, by what they are for."""
 
-    step: optimizer steps done. epoch, batch: the next batch to train on. images: seen so far. best: best validation
-    value; best_epoch: epochs done when it was reached; bad_validations: validations since. seconds: training time.
-    """
-
-    step: int = 0
-    epoch: int = 0
-    batch: int = 0
-    images: int = 0
-    best: float | None = None
-    best_epoch: int | None = None
-    bad_validations: int = 0
-    seconds: float = 0.0
-    stopped_early: bool = False
+    spec: dict[str, Any]
+    data: dict[str, str | None]
 
 
-@dataclass
-class Training:
-    """What a checkpoint holds: the live objects, saved from and restored into."""
-
-    learner: nn.Module
-    optimizer: torch.optim.Optimizer
-    average: WeightAverage | None
-    scaler: torch.amp.GradScaler | None
-    position: Position = field(default_factory=Position)
-
-
-def save(folder: Path, training: Training, spec: dict[str, Any], *, keep: int) -> Path:
+def save(folder: Path, training: Training, origin: Origin, *, keep: int, best: Path) -> Path:
     """Write a checkpoint under `folder` and drop all but the newest `keep`; every rank calls it.
 
+    best: where the bundle of the best model is, if there is one yet; it becomes part of the checkpoint.
     Raises StorageError (disk full, ...); earlier checkpoints stay valid in that case.
     """
     target = folder / f"step-{training.position.step:08d}"
-    scratch = folder / f".{target.name}.partial"
-    if is_main():
-        shutil.rmtree(scratch, ignore_errors=True)
-        storage.make_directory(scratch)
-    barrier()
-    with storage.local_errors(scratch):
-        _save_tensors(scratch, _tensors(training))
-        _save_random_state(scratch / f"random-{rank():05d}.npz")
+    scratch = folder / f"{ASIDE_PREFIX}{target.name}"
+    tensors = training.tensors()
+    with _removed_on_failure(scratch), storage.local_errors(scratch):
+        if is_main():
+            shutil.rmtree(scratch, ignore_errors=True)
+            storage.make_directory(scratch)
+        barrier()
+        save_tensors(scratch, tensors)
+        save_own(scratch / rank_file(rank()), {"random": random_state(), "window": training.window.state()})
         barrier()
         if is_main():
-            _write_header(scratch, training, spec)
+            if training.position.best is not None:
+                copy_folder(best, scratch / BEST, link=True)
+            _write_header(scratch, training, tensors, origin)
             if target.exists():
                 shutil.rmtree(target)
             scratch.replace(target)
@@ -99,138 +86,132 @@ def complete(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob(f"step-*/{HEADER}"))
 
 
-def restore(path: Path, training: Training) -> None:
-    """Put a checkpoint's state into `training`. Raises DataError if it was altered or is of another version."""
+def remove_incomplete(folder: Path) -> None:
+    """Remove what an interrupted writing left under `folder`. Raises StorageError."""
+    with storage.local_errors(folder):
+        unfinished = [path for path in folder.glob("step-*") if path.is_dir() and not (path / HEADER).exists()]
+        for path in [*unfinished, *folder.glob(f"{ASIDE_PREFIX}*")]:
+            remove_local(path)
+
+
+def restore(path: Path, training: Training, origin: Origin, *, best: Path) -> None:
+    """Put a checkpoint's state into `training`, and the best model of that time back to `best`; every rank calls it.
+
+    Raises DataError if the checkpoint was altered, is of another version, or of other images.
+    """
     header = _read_header(path)
-    tensors = _tensors(training, with_moments=True)
-    missing = set(header["tensors"]) ^ set(tensors)
-    if missing:
+    if is_main():
+        _check_files(path, header)
+        _put_back(path / BEST, best)
+    _check_data(path, header["data"], origin.data)
+    training.create_moments(header["tensors"])
+    tensors = training.tensors()
+    if header["tensors"] != _shapes(tensors):
+        differing = sorted(name for name, _ in header["tensors"].items() ^ _shapes(tensors).items())
         raise DataError(
             "checkpoint.tensors",
-            f"does not fit this model: {', '.join(sorted(missing)[:3])} ...",
+            f"does not fit this model: {', '.join(differing[:3])}{' ...' if differing[3:] else ''}",
             field=str(path),
-            remedy="give the settings the run was started with, or --overwrite to start anew",
+            remedy="use the version of kinsight that wrote it, or --overwrite to start anew",
         )
-    _load_tensors(path, tensors)
+    load_tensors(path, tensors)
     if training.scaler is not None and header["scaler"] is not None:
         training.scaler.load_state_dict(header["scaler"])
-    training.position = Position(**header["position"])
+    training.position, training.broken = Position(**header["position"]), header["broken"]
+    device = next(training.learner.parameters()).device
     if header["world_size"] == world_size():
-        _restore_random_state(path / f"random-{rank():05d}.npz")
+        own = load_own(path / rank_file(rank()))
+        set_random_state(own["random"])
+        training.window.load([own["window"]], device)
+    else:
+        ranks = range(header["world_size"])
+        training.window.load([load_own(path / rank_file(number))["window"] for number in ranks], device)
 
 
-def _tensors(training: Training, *, with_moments: bool = False) -> dict[str, Tensor]:
-    tensors = {f"learner.{name}": tensor for name, tensor in training.learner.state_dict().items()}
-    if with_moments:
-        _create_moments(training.optimizer)
-    names = {id(parameter): name for name, parameter in training.learner.named_parameters()}
-    for parameter, moments in training.optimizer.state.items():
-        for kind, value in moments.items():
-            if isinstance(value, Tensor):
-                tensors[f"optimizer.{names[id(parameter)]}.{kind}"] = value
-    if training.average is not None:
-        tensors |= {f"average.{name}": tensor for name, tensor in training.average.tensors.items()}
-    return tensors
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, str]:
+    return {name: f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}" for name, tensor in tensors.items()}
 
 
-def _create_moments(optimizer: torch.optim.Optimizer) -> None:
-    """Let the optimizer allocate its state, by a step that moves nothing."""
-    if optimizer.state:
-        return
-    rates = [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
-    for group in optimizer.param_groups:
-        group["lr"], group["weight_decay"] = 0.0, 0.0
-        for parameter in group["params"]:
-            parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    for group, (rate, decay) in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"], group["weight_decay"] = rate, decay
-
-
-def _save_tensors(folder: Path, tensors: dict[str, Tensor]) -> None:
-    writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns of its own saving without a process group
-        try:
-            save_tensors(_contiguous(tensors), storage_writer=writer, no_dist=world_size() == 1)
-        except CheckpointException as error:
-            raise _cause(error) from error
-
-
-def _cause(error: CheckpointException) -> BaseException:
-    """The operating system's error behind a failed save, where there is one."""
-    for failure, _ in error.failures.values():
-        if isinstance(failure, OSError):
-            return failure
-    return error
-
-
-def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """Copies as safetensors wants them: on the CPU, dense, one storage each."""
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _load_tensors(folder: Path, tensors: dict[str, Tensor]) -> None:
-    buffers: dict[str, Any] = {name: torch.empty(t.shape, dtype=t.dtype) for name, t in tensors.items()}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        load(buffers, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=world_size() == 1)
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            tensor.copy_(buffers[name])
-
-
-def _save_random_state(file: Path) -> None:
-    states = {"cpu": torch.get_rng_state().numpy()}
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        states["cuda"] = torch.cuda.get_rng_state().numpy()
-    with file.open("wb") as stream:
-        np.savez(stream, allow_pickle=False, **states)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _restore_random_state(file: Path) -> None:
-    with np.load(file, allow_pickle=False) as states:
-        torch.set_rng_state(torch.from_numpy(states["cpu"]))
-        if "cuda" in states and torch.cuda.is_available():
-            torch.cuda.set_rng_state(torch.from_numpy(states["cuda"]))
-
-
-def _write_header(folder: Path, training: Training, spec: dict[str, Any]) -> None:
+def _write_header(folder: Path, training: Training, tensors: dict[str, Tensor], origin: Origin) -> None:
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     header = {
         "format": FORMAT,
         "version": VERSION,
         "position": asdict(training.position),
+        "broken": training.broken,
         "scaler": training.scaler.state_dict() if training.scaler is not None else None,
         "world_size": world_size(),
-        "tensors": sorted(_tensors(training)),
-        "files": {file.name: file.stat().st_size for file in sorted(folder.iterdir())},
-        "spec": spec,
+        "tensors": _shapes(tensors),
+        "files": {file.relative_to(folder).as_posix(): identity(file, durable=True) for file in files},
+        **asdict(origin),
     }
     storage.write_bytes(str(folder / HEADER), json.dumps(header, indent=1).encode())
 
 
 def _read_header(path: Path) -> dict[str, Any]:
-    header = json.loads((path / HEADER).read_text(encoding="utf-8"))
+    file = path / HEADER
+    try:
+        header = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        header = None
+    if not isinstance(header, dict):
+        raise _altered(path, file, "is not a header of a checkpoint")
     if header.get("format") != FORMAT or header.get("version") != VERSION:
         raise DataError(
             "checkpoint.version",
             f"{header.get('format')} {header.get('version')}: expected {FORMAT} {VERSION}",
-            field=str(path / HEADER),
+            field=str(file),
             remedy="use the version of kinsight that wrote it",
         )
-    for name, size in header["files"].items():
-        file = path / name
-        if not file.is_file() or file.stat().st_size != size:
-            raise DataError(
-                "checkpoint.altered",
-                f"is missing or not {size} bytes long",
-                field=str(file),
-                remedy=f"delete {path} to go on from the checkpoint before it",
-            )
     return header
+
+
+def _check_files(path: Path, header: dict[str, Any]) -> None:
+    for name, expected in header["files"].items():
+        file = path / name
+        if not file.is_file():
+            raise _altered(path, file, "is missing")
+        size = file.stat().st_size
+        if size != expected["bytes"]:
+            raise _altered(path, file, f"is {size} bytes long, not {expected['bytes']}")
+        if identity(file) != expected:
+            raise _altered(path, file, "is not what was written: its hash differs")
+
+
+def _altered(path: Path, file: Path, what: str) -> DataError:
+    remedy = f"remove the folder {path} to go on from the checkpoint before it, if there is one"
+    return DataError("checkpoint.altered", what, field=str(file), remedy=remedy)
+
+
+def _check_data(path: Path, before: dict[str, Any], now: dict[str, str | None]) -> None:
+    for purpose, value in now.items():
+        if before.get(purpose) != value:
+            raise DataError(
+                "checkpoint.other-data",
+                f"the list of {purpose} images has changed since the run was started",
+                field=str(path),
+                remedy="give the list as it was, or --overwrite to start anew",
+            )
+
+
+def _put_back(saved: Path, best: Path) -> None:
+    """A validation after the checkpoint may have found a better model, which the resumed run does not know of yet."""
+    with storage.local_errors(best):
+        if saved.is_dir():
+            copy_folder(saved, best, link=True)
+        else:
+            shutil.rmtree(best, ignore_errors=True)
+
+
+@contextmanager
+def _removed_on_failure(scratch: Path) -> Iterator[None]:
+    """What was written so far takes room that the next try needs."""
+    try:
+        yield
+    except BaseException:
+        if is_main():
+            shutil.rmtree(scratch, ignore_errors=True)
+        raise
 
 
 def _drop_old(folder: Path, keep: int) -> None:

@@ -4,10 +4,10 @@ Shapes: B images of this process in a step, G images of the step over all proces
 """
 
 import contextlib
-import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -16,20 +16,25 @@ from torch.nn.parallel import DistributedDataParallel
 
 from kinsight import progress
 from kinsight.data import Batch
-from kinsight.errors import InterruptedRun, RunError
+from kinsight.errors import InterruptedRun
 from kinsight.parallel.collectives import rank, world_size
-from kinsight.parallel.groups import is_main, sum_over_ranks
-from kinsight.specs.load import as_tree
+from kinsight.parallel.groups import barrier, is_main, sum_over_ranks
 from kinsight.training import checkpoint
+from kinsight.training.broken import collect_broken
+from kinsight.training.finite import stop_unless_finite_loss, stop_unless_finite_weights
 from kinsight.training.optimizers import set_learning_rate
 from kinsight.training.record import Record
 from kinsight.training.run_folder import RunFolder
 from kinsight.training.schedules import learning_rate
-from kinsight.training.setup import Prepared
-from kinsight.training.signals import StopRequest
-from kinsight.training.validation import evaluated_weights, keep_best, validate
+from kinsight.training.setup import Prepared, origin
+from kinsight.training.signals import StopRequest, children_stay
+from kinsight.training.validation import evaluated_weights, keep_best, share_main_buffers, validate
 
 LOG_EVERY_STEPS = 10
+# Running statistics are not sent around at every step: they are alike, or shared where they count. Newer versions of
+# torch have another name for that, and warn of the old one.
+_NEW_NAME = "forward_sync_buffers" in signature(DistributedDataParallel).parameters
+_NO_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _NEW_NAME else "broadcast_buffers": False}
 
 
 def fit(prepared: Prepared, run: RunFolder, record: Record, stop: StopRequest) -> None:
@@ -41,9 +46,9 @@ def fit(prepared: Prepared, run: RunFolder, record: Record, stop: StopRequest) -
     spec, training, total_steps = prepared.spec, prepared.training, prepared.total_steps
     position = training.position
     learner = _distributed(prepared)
-    saver = _Saver(prepared, run)
-    window = _Window()
+    saver = _Saver(prepared, run, record)
     started = time.monotonic() - position.seconds
+    _fill_caches(prepared, record)
     with (
         progress.task("train", total_steps, "steps", events=record.events, quiet=not is_main()) as bar,
         _batches(prepared) as batches,
@@ -60,18 +65,17 @@ def fit(prepared: Prepared, run: RunFolder, record: Record, stop: StopRequest) -
             )
             set_learning_rate(training.optimizer, rate)
             agreed = _agree(batch, stop.wanted, saver.time_is_up())
-            if min(agreed.rows) > 0:
+            if _is_enough(agreed.rows, spec.batch.size):
                 stats = _step(prepared, learner, batch, agreed.rows)
-                window.add(stats, sum(agreed.rows))
+                training.window.add(stats, sum(agreed.rows))
             _advance(prepared, sum(agreed.rows))
             position.seconds = time.monotonic() - started
             if position.step % LOG_EVERY_STEPS == 0 or position.step == total_steps:
-                window.flush(record, prepared, rate, bar)
+                _log(record, prepared, rate, bar)
             bar.advance(1)
             epoch_ended = position.batch == 0
             if _validation_is_due(prepared, epoch_ended):
-                bar.note(stage="validating")
-                bar.note(stage="training", **{spec.validate_.metric: validate(prepared, run, record)})
+                bar.note(**{spec.validate_.metric: validate(prepared, run, record)})
                 position.stopped_early = _stands_still(prepared)
             save = agreed.save or (epoch_ended and position.epoch % spec.checkpoint.every_epochs == 0)
             if save or agreed.stop or position.step == total_steps or position.stopped_early:
@@ -85,6 +89,20 @@ def fit(prepared: Prepared, run: RunFolder, record: Record, stop: StopRequest) -
     if prepared.validation is None:
         with evaluated_weights(prepared):
             keep_best(prepared, run)
+
+
+def _fill_caches(prepared: Prepared, record: Record) -> None:
+    """Read the images that are kept in memory, before the first step."""
+    if prepared.spec.data.cache == "none":
+        return
+    for loader in (prepared.loader, prepared.validation):
+        if loader is not None:
+            count, quiet = len(loader.records), not is_main()
+            with (
+                children_stay(),
+                progress.task("read", count, "images", events=record.events, quiet=quiet) as bar,
+            ):
+                loader.fill(bar.advance)
 
 
 @dataclass(frozen=True)
@@ -104,6 +122,11 @@ def _agree(batch: Batch, stop: bool, save: bool) -> _Agreed:
     return _Agreed([int(count) for count in total[:world]], total[world] > 0, total[world + 1] > 0)
 
 
+def _is_enough(rows: list[int], batch_size: int) -> bool:
+    """Whether what broken images left of a batch is a batch: every rank takes part, and not a lone image."""
+    return min(rows) > 0 and (sum(rows) > 1 or batch_size == 1)
+
+
 def _step(prepared: Prepared, learner: nn.Module, batch: Batch, rows: list[int]) -> dict[str, Tensor]:
     """One optimizer step on a batch; returns the loss and its terms, to be averaged over the ranks."""
     training, spec, device = prepared.training, prepared.spec, prepared.device
@@ -118,7 +141,7 @@ def _step(prepared: Prepared, learner: nn.Module, batch: Batch, rows: list[int])
         with _sync_only_if(learner, number == pieces - 1):
             with prepared.arithmetic.autocast():
                 loss, stats = learner(images_b, label_b, sum(rows))
-            _stop_if_not_finite(loss, stats, prepared, batch)
+            stop_unless_finite_loss(loss, stats, prepared, batch)
             (training.scaler.scale(loss) if training.scaler else loss).backward()
         for name, value in stats.items():
             totals[name] = totals[name] + value if name in totals else value
@@ -152,7 +175,7 @@ def _advance(prepared: Prepared, images: int) -> None:
         position.epoch += 1
 
 
-def _batches(prepared: Prepared) -> "contextlib.AbstractContextManager[Iterator[Batch]]":
+def _batches(prepared: Prepared) -> contextlib.AbstractContextManager[Iterator[Batch]]:
     """This rank's share of every batch from here to the end, read ahead by the loader."""
     position = prepared.training.position
 
@@ -164,26 +187,14 @@ def _batches(prepared: Prepared) -> "contextlib.AbstractContextManager[Iterator[
                 step += 1
             epoch, batch = epoch + 1, 0
 
-    return contextlib.closing(prepared.loader.batches(requests()))  # type: ignore[return-value]
+    return contextlib.closing(_started(prepared.loader.batches(requests())))
 
 
-def _stop_if_not_finite(loss: Tensor, stats: dict[str, Tensor], prepared: Prepared, batch: Batch) -> None:
-    value = float(loss.detach())
-    if math.isfinite(value):
-        return
-    position, arithmetic = prepared.training.position, prepared.arithmetic.name
-    terms = ", ".join(f"{name} {float(term):g}" for name, term in stats.items() if name != "loss")
-    broken = [name for name, weight in prepared.training.learner.named_parameters() if not weight.isfinite().all()]
-    where = f"weights that are not finite: {', '.join(broken[:3])}" if broken else "all weights are finite"
-    first = prepared.records.uri(int(batch.index_B[0]))
-    raise RunError(
-        "run.not-finite",
-        f"the loss is {value} at step {position.step} (epoch {position.epoch}, rank {rank()}); no step was taken; "
-        f"{terms}; "
-        f"learning rate {prepared.training.optimizer.param_groups[0]['lr']:.3g}, {arithmetic}; {where}; "
-        f"the batch began with {first}",
-        remedy="lower optimizer.lr or set clip_norm; if precision is fp16, try bf16; the last checkpoint is intact",
-    )
+def _started(batches: Iterator[Batch]) -> Generator[Batch, None, None]:
+    with children_stay():
+        first = next(batches)
+    yield first
+    yield from batches
 
 
 def _distributed(prepared: Prepared) -> nn.Module:
@@ -191,8 +202,11 @@ def _distributed(prepared: Prepared) -> nn.Module:
     if world_size() == 1:
         return learner
     ids = [prepared.device.index] if prepared.device.type == "cuda" else None
+    # With the search for unused parameters gradients stay in the order they begin in. Without it they change places
+    # after the first step: faster on a GPU, but the sum over three or more ranks is then rounded otherwise after a resume.
+    fixed = prepared.device.type == "cpu" and world_size() > 2
     return DistributedDataParallel(
-        learner, device_ids=ids, broadcast_buffers=not prepared.spec.sync_batchnorm, gradient_as_bucket_view=True
+        learner, device_ids=ids, gradient_as_bucket_view=True, find_unused_parameters=fixed, **_NO_BUFFERS
     )
 
 
@@ -214,11 +228,21 @@ def _stands_still(prepared: Prepared) -> bool:
     return early is not None and prepared.training.position.bad_validations >= early.patience
 
 
+def _log(record: Record, prepared: Prepared, rate: float, bar: progress.Task) -> None:
+    """A row of the means over the steps since the last one."""
+    means, speed = prepared.training.window.take()
+    if means:
+        position = prepared.training.position
+        record.log("train", position.step, position.epoch, {"lr": rate, **means, "images_per_s": round(speed, 1)})
+        bar.note(**{"images/s": round(speed), "loss": means["loss"]})
+
+
 class _Saver:
     """Writes checkpoints and knows when the last one was."""
 
-    def __init__(self, prepared: Prepared, run: RunFolder) -> None:
-        self._prepared, self._run = prepared, run
+    def __init__(self, prepared: Prepared, run: RunFolder, record: Record) -> None:
+        self._prepared, self._run, self._record = prepared, run, record
+        self._origin = origin(prepared)
         self._last = time.monotonic()
 
     def time_is_up(self) -> bool:
@@ -226,38 +250,17 @@ class _Saver:
         return time.monotonic() - self._last > 60 * self._prepared.spec.checkpoint.every_minutes
 
     def save(self) -> None:
-        """Write a checkpoint and mirror it to a remote output."""
-        spec = self._prepared.spec
-        folder = self._run.path / "checkpoints"
-        checkpoint.save(folder, self._prepared.training, as_tree(spec), keep=spec.checkpoint.keep)
-        self._run.sync()
+        """Write a checkpoint and mirror it to a remote output.
+
+        Raises RunError when the last step has left weights that are not finite: such a state is of no use to anybody.
+        """
+        training, run = self._prepared.training, self._run
+        stop_unless_finite_weights(self._prepared)
+        share_main_buffers(self._prepared)
+        training.broken = collect_broken(self._prepared)
+        self._record.flush()
+        keep = self._prepared.spec.checkpoint.keep
+        checkpoint.save(run.checkpoints, training, self._origin, keep=keep, best=run.best)
+        run.sync()
+        barrier()
         self._last = time.monotonic()
-
-
-class _Window:
-    """Mean of the losses since the last logged row."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._steps = 0
-        self._images = 0
-        self._since = time.monotonic()
-
-    def add(self, stats: dict[str, Tensor], images: int) -> None:
-        for name, value in stats.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
-        self._steps += 1
-        self._images += images
-
-    def flush(self, record: Record, prepared: Prepared, rate: float, bar: progress.Task) -> None:
-        """Log the means over ranks and steps, and begin anew."""
-        if not self._steps:
-            return
-        names = list(self._sums)
-        sums = sum_over_ranks([float(self._sums[name]) for name in names])
-        means = {name: total / world_size() / self._steps for name, total in zip(names, sums, strict=True)}
-        speed = self._images / max(time.monotonic() - self._since, 1e-9)
-        position = prepared.training.position
-        record.log("train", position.step, position.epoch, {"lr": rate, **means, "images_per_s": round(speed, 1)})
-        bar.note(**{"images/s": round(speed), "loss": means["loss"]})
-        self._sums, self._steps, self._images, self._since = {}, 0, 0, time.monotonic()

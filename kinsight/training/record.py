@@ -13,7 +13,11 @@ class Record:
     """Writes the numbers of a run; on ranks other than the main one it does nothing."""
 
     def __init__(self, path: Path | None, *, from_step: int) -> None:
-        """path: the run folder, None to write nothing. from_step: rows after it are from before a resume; dropped."""
+        """path: the run folder, None to write nothing. from_step: rows after it are from before a resume; dropped.
+
+        Raises StorageError; so do the other methods.
+        """
+        self._path = path
         self.rows: list[dict[str, Any]] = []
         self.events = Events(None)
         self._file = self._board = None
@@ -22,27 +26,38 @@ class Record:
         self.rows = [row for row in read_rows(path) if row["step"] <= from_step]
         text = "".join(json.dumps(row) + "\n" for row in self.rows)
         storage.write_bytes(str(path / "metrics.jsonl"), text.encode())
-        self._file = (path / "metrics.jsonl").open("a", encoding="utf-8")
-        self.events = Events(path / "events.jsonl")
-        from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard.writer import SummaryWriter
 
-        self._board = SummaryWriter(str(path / "tensorboard"), purge_step=from_step or None)
+        with storage.local_errors(path):
+            self._file = (path / "metrics.jsonl").open("a", encoding="utf-8")
+            self.events = Events(path / "events.jsonl")
+            # TensorBoard hides what earlier files hold from this step on.
+            self._board = SummaryWriter(str(path / "tensorboard"), purge_step=from_step + 1)
 
     def log(self, kind: str, step: int, epoch: int, values: dict[str, float]) -> None:
         """Add a row. kind: "train" or "validation"."""
-        row = clean({"kind": kind, "step": step, "epoch": epoch, "time": round(time.time(), 3), **values})
-        if self._file is None or self._board is None:
+        if self._path is None or self._file is None or self._board is None:
             return
+        row = clean({"kind": kind, "step": step, "epoch": epoch, "time": round(time.time(), 3), **values})
         self.rows.append(row)
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(f"{kind}/{name}", value, step)
+        with storage.local_errors(self._path):
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+            for name, value in values.items():
+                self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def flush(self) -> None:
+        """Let the files show all that was logged."""
+        if self._path is not None and self._board is not None:
+            with storage.local_errors(self._path):
+                self._board.flush()
 
     def close(self) -> None:
         """Flush and close."""
-        self.events.close()
-        if self._file is not None and self._board is not None:
+        if self._path is None or self._file is None or self._board is None:
+            return
+        with storage.local_errors(self._path):
+            self.events.close()
             self._file.close()
             self._board.close()
 

@@ -1,7 +1,7 @@
 """The `train` job: one process or several, fresh or resumed."""
 
+import contextlib
 import json
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,16 +10,18 @@ from typing import Any
 
 from kinsight import __version__, storage
 from kinsight.parallel.device import default_processes, pick_device
-from kinsight.parallel.groups import is_main, launch, process_group, under_launcher
+from kinsight.parallel.groups import broadcast_text, is_main, process_group, under_launcher
+from kinsight.parallel.launch import launch
 from kinsight.progress import clean, say
 from kinsight.reports.curves import training_picture
 from kinsight.specs.load import as_tree, of
 from kinsight.specs.train import TrainSpec
 from kinsight.training import checkpoint
+from kinsight.training.broken import collect_broken, put_back_broken
 from kinsight.training.loop import fit
 from kinsight.training.record import Record, read_rows
-from kinsight.training.run_folder import RunFolder
-from kinsight.training.setup import Prepared, prepare, settled
+from kinsight.training.run_folder import HEADER, RunFolder
+from kinsight.training.setup import Prepared, origin, prepare, settled
 from kinsight.training.signals import stop_requests
 
 
@@ -43,54 +45,50 @@ def train(spec: TrainSpec | Mapping[str, Any], *, overwrite: bool = False) -> Tr
     An unfinished run of the same settings is gone on with. Raises KinsightError: SpecError and DataError for what
     must be mended first, RunError for a training that failed, InterruptedRun after Ctrl-C with the state saved.
     """
-    spec = settled(of(TrainSpec, spec))
+    spec = of(TrainSpec, spec)
     device = pick_device(spec.device)
     processes = spec.nproc or default_processes(spec.device)
     if under_launcher() or processes == 1:
         with process_group(device):
-            return _train_here(spec, overwrite)
+            return _train_here(settled(spec), overwrite)
     with tempfile.TemporaryDirectory(prefix="kinsight-") as folder:
         file = Path(folder) / "spec.json"
-        file.write_text(json.dumps(as_tree(spec)), encoding="utf-8")
+        file.write_text(json.dumps(as_tree(settled(spec))), encoding="utf-8")
         launch("kinsight.training.worker", [str(file), *(["--overwrite"] if overwrite else [])], processes)
-    return _result(spec, json.loads(storage.read_text(storage.Address.parse(spec.output).child("run.json"))))
+    return _result(spec, json.loads(storage.read_text(storage.Address.parse(spec.output).child(HEADER))))
 
 
 def _train_here(spec: TrainSpec, overwrite: bool) -> TrainResult:
     """This process's part; every rank calls it."""
-    device = pick_device(spec.device)
-    run = RunFolder(spec, overwrite=overwrite)
-    try:
-        prepared = prepare(spec, device)
+    with (
+        RunFolder(spec, overwrite=overwrite) as run,
+        contextlib.closing(prepare(spec, pick_device(spec.device))) as prepared,
+        storage.local_errors(run.path),
+    ):
         run.begin()
         _resume(prepared, run)
         record = Record(run.path if is_main() else None, from_step=prepared.training.position.step)
-        try:
-            with stop_requests() as stop:
-                fit(prepared, run, record, stop)
-        finally:
-            record.close()
-            prepared.loader.close()
-            if prepared.validation is not None:
-                prepared.validation.close()
+        with contextlib.closing(record), stop_requests() as stop:
+            fit(prepared, run, record, stop)
         return _result(spec, _finish(prepared, run))
-    finally:
-        run.close()
 
 
 def _resume(prepared: Prepared, run: RunFolder) -> None:
-    path = checkpoint.newest(run.path / "checkpoints")
-    if path is None:
+    found = checkpoint.newest(run.checkpoints) if is_main() else None
+    name = broadcast_text(found.name if found is not None else "")
+    if not name:
         return
-    checkpoint.restore(path, prepared.training)
+    checkpoint.restore(run.checkpoints / name, prepared.training, origin(prepared), best=run.best)
+    put_back_broken(prepared)
     if is_main():
-        say(f"going on    from step {prepared.training.position.step:,} of {prepared.total_steps:,} ({path.name})")
+        say(f"going on    from step {prepared.training.position.step:,} of {prepared.total_steps:,} ({name})")
 
 
 def _finish(prepared: Prepared, run: RunFolder) -> dict[str, Any]:
     """Write the final bundle, the picture and the header; the run is finished after this."""
     position, spec = prepared.training.position, prepared.spec
-    broken = [{"image": uri, "reason": reason} for uri, reason in prepared.loader.broken]
+    found = collect_broken(prepared)
+    broken = [{"image": uri, "reason": reason} for part in found.values() for _, uri, reason in part]
     summary = clean(
         {
             "kinsight": __version__,
@@ -104,16 +102,13 @@ def _finish(prepared: Prepared, run: RunFolder) -> dict[str, Any]:
     )
     if not is_main():
         return summary
-    with storage.local_errors(run.path):
-        shutil.copytree(run.path / "best", run.path / "bundle", dirs_exist_ok=True)
-    metric = summary["metric"]
-    training_picture(read_rows(run.path), run.path / "training.png", metric=metric)
+    training_picture(read_rows(run.path), run.path / "training.png", metric=summary["metric"])
     run.finish(summary)
     if broken:
         say(f"broken      {len(broken)} images were skipped, named in run.json")
     if position.best is not None:
         say(f"best        {spec.validate_.metric} {position.best:.4f} after epoch {position.best_epoch}")
-    say(f"bundle      {spec.output}/bundle")
+    say(f"bundle      {_result(spec, summary).bundle}")
     return summary
 
 

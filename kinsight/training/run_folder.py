@@ -12,67 +12,111 @@ run.json         written last: the run is finished
 """
 
 import json
-import shutil
+import sys
 from pathlib import Path
-from typing import Any
-
-import yaml
+from types import TracebackType
+from typing import IO, Any, Self
 
 from kinsight import storage
-from kinsight.errors import DataError, SpecError
-from kinsight.parallel.collectives import world_size
+from kinsight.errors import DataError, InterruptedRun, RunError, SpecError
 from kinsight.parallel.groups import barrier, broadcast_text, is_main
 from kinsight.specs.load import as_tree, as_yaml
 from kinsight.specs.train import TrainSpec
+from kinsight.storage.local import remove_local
+from kinsight.training import checkpoint
+from kinsight.training.checkpoint_files import copy_folder
+from kinsight.training.run_settings import differing_fields, read_settings
+
+try:
+    import fcntl
+except ImportError:  # not a Unix
+    fcntl = None
 
 FORMAT = "kinsight-run"
 VERSION = 1
 HEADER = "run.json"
 SPEC = "spec.yaml"
+CHECKPOINTS = "checkpoints"
 _OURS = (SPEC, HEADER, "metrics.jsonl", "events.jsonl", "tensorboard", "checkpoints", "best", "bundle", "training.png")
-# What may differ between a run and its continuation: where it computes, not what.
-_MACHINE = ("output", "nproc", "device", "data.workers", "data.cache", "checkpoint.")
 
 
 class RunFolder:
     """A run's output: `path` is local on every rank; the main rank mirrors it to where it belongs."""
 
     def __init__(self, spec: TrainSpec, *, overwrite: bool) -> None:
-        """Claim `spec.output`, on every rank.
+        """Look at `spec.output`, on every rank; nothing is changed there before `begin`.
 
-        Raises SpecError when it holds a finished run or one of other settings (naming the fields), StorageError when
-        it cannot be written. `resumed` tells whether an unfinished run of the same settings was found.
+        Raises SpecError when it holds a finished run or one of other settings (naming the fields), DataError when its
+        settings cannot be read, StorageError when it cannot be written.
         """
         self.spec = spec
+        self._overwrite = overwrite
         self._output = storage.OutputDir(spec.output) if is_main() else None
-        self.resumed = False
+        self._lock: IO[bytes] | None = None
+        self._resumed = False
         if self._output is not None:
-            self.resumed = self._claim(self._output, overwrite)
-        state = json.loads(
-            broadcast_text(json.dumps([str(self._output.path), self.resumed]) if self._output is not None else "")
-        )
-        self.path = Path(state[0])
-        self.resumed = state[1]
+            try:
+                self._resumed = self._look(self._output)
+            except BaseException:
+                self._output.__exit__(*sys.exc_info())
+                raise
+        self.path = Path(broadcast_text(str(self._output.path) if self._output is not None else ""))
+
+    @property
+    def best(self) -> Path:
+        """Where the best model's bundle is."""
+        return self.path / "best"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints are."""
+        return self.path / CHECKPOINTS
+
+    def _look(self, output: "storage.OutputDir") -> bool:
+        """Whether an unfinished run of the same settings is there."""
+        output.check_writable()
+        if self._overwrite:
+            return False
+        output.pull(lambda relative: relative in (SPEC, HEADER))
+        before, finished = read_settings(output.path / SPEC), (output.path / HEADER).exists()
+        if before is not None:
+            self._refuse_if_other(before, finished)
+        elif storage.exists(output.address.child(CHECKPOINTS)):
+            raise DataError(
+                "run.no-spec",
+                f"holds checkpoints but no {SPEC}, so nobody knows which run they belong to",
+                field=f"output={self.spec.output}",
+                remedy=f"bring the {SPEC} back, choose another output, or --overwrite to train anew",
+            )
+        return before is not None
+
+    def begin(self) -> None:
+        """Take the folder: bring what a resume needs, or write the settings into it; every rank calls it.
+
+        Raises RunError when another process trains into it, StorageError.
+        """
+        if self._output is not None:
+            output, file = self._output, self._output.path / SPEC
+            storage.make_directory(output.path)
+            if file.exists() and not output.is_remote:
+                self._lock = _locked(file)
+            if self._resumed:
+                output.pull(lambda relative: not relative.startswith("tensorboard/"))
+                checkpoint.remove_incomplete(self.checkpoints)
+            else:
+                if self._overwrite:
+                    self._clear(output)
+                storage.write_bytes(str(file), as_yaml(self.spec).encode())
+                self._lock = _locked(file) if not output.is_remote else None
+                output.sync()
+        barrier()
         if not self.path.is_dir():
             raise SpecError(
                 "run.not-shared",
                 f"{self.path} is not visible from every machine",
-                field=f"output={spec.output}",
+                field=f"output={self.spec.output}",
                 remedy="with several machines, give an output on a file system they share",
             )
-
-    def _claim(self, output: "storage.OutputDir", overwrite: bool) -> bool:
-        output.check_writable()
-        storage.make_directory(output.path)
-        output.pull(lambda relative: relative in (SPEC, HEADER))
-        before, finished = _read_spec(output.path), (output.path / HEADER).exists()
-        if overwrite:
-            self._clear(output)
-            before, finished = None, False
-        if before is not None:
-            self._refuse_if_other(before, finished)
-            output.pull(lambda relative: not relative.startswith("tensorboard/"))
-        return before is not None
 
     def _refuse_if_other(self, before: dict[str, Any], finished: bool) -> None:
         differing = differing_fields(before, as_tree(self.spec))
@@ -93,19 +137,9 @@ class RunFolder:
 
     def _clear(self, output: "storage.OutputDir") -> None:
         for name in _OURS:
-            path = output.path / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            remove_local(output.path / name)
             if output.is_remote:
                 storage.remove_tree(output.address.child(name))
-
-    def begin(self) -> None:
-        """Store the settings, once everything that can be checked has been: a refused run leaves nothing in the way."""
-        if self._output is not None and not self.resumed:
-            storage.write_bytes(str(self.path / SPEC), as_yaml(self.spec).encode())
-            self._output.sync()
 
     def sync(self) -> None:
         """Mirror what changed to a remote output; nothing on a local one."""
@@ -113,45 +147,47 @@ class RunFolder:
             self._output.sync()
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Write run.json, last of all, on the main rank."""
+        """Copy the best model to `bundle/`, then write run.json, last of all, on the main rank."""
         if self._output is not None:
+            with storage.local_errors(self.path):
+                copy_folder(self.best, self.path / "bundle")
             header = {"format": FORMAT, "version": VERSION, **summary}
             storage.write_bytes(str(self.path / HEADER), json.dumps(header, indent=1).encode())
             self._output.publish(HEADER)
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         """Mirror once more and remove the scratch folder of a remote output."""
         if self._output is not None:
-            self._output.__exit__(None, None, None)
-        if world_size() > 1:
+            self._output.__exit__(kind, error, traceback)
+        if self._lock is not None:
+            self._lock.close()
+        # Where all ranks end alike, none may be gone while the main one still writes: the launcher would end that too.
+        if error is None or isinstance(error, InterruptedRun):
             barrier()
 
 
-def _read_spec(path: Path) -> dict[str, Any] | None:
-    file = path / SPEC
-    if not file.exists():
+def _locked(file: Path) -> IO[bytes] | None:
+    """A lock on `file` that goes with this process, not with those forked from it; None where there are no locks."""
+    if fcntl is None:
         return None
+    with storage.local_errors(file):
+        stream = file.open("r+b")
     try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        tree = None
-    if not isinstance(tree, dict):
-        raise DataError("run.spec", "is not a run's settings", field=str(file), remedy="choose another output")
-    return tree
-
-
-def differing_fields(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """`name: before → now` for every setting that makes two specs different runs."""
-    old, new = _flat(before), _flat(now)
-    names = [name for name in {**old, **new} if not name.startswith(_MACHINE)]
-    return [f"{name} was {old.get(name)!r}, now {new.get(name)!r}" for name in names if old.get(name) != new.get(name)]
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+        fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        stream.close()
+        raise RunError(
+            "run.busy",
+            "another process is training into this folder",
+            field=str(file.parent),
+            remedy="wait for it to end, or choose another output",
+        ) from None
+    except OSError:  # some network file systems have no locks
+        stream.close()
+        return None
+    return stream

@@ -1,6 +1,6 @@
 """From a spec to everything the loop needs, cheap checks first: nothing is trained before all of them have passed."""
 
-import os
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -17,20 +17,21 @@ from kinsight.data import (
     read_records,
     require_images,
 )
-from kinsight.errors import DataError, SpecError
 from kinsight.losses import Objective, build_objective
 from kinsight.models import BundleHeader, EmbeddingNet, build_network, check_model, has_published_weights, make_header
 from kinsight.parallel.batchnorm import convert
-from kinsight.parallel.collectives import world_size
+from kinsight.parallel.collectives import rank, world_size
 from kinsight.parallel.device import Arithmetic, choose_precision
-from kinsight.parallel.groups import is_main
+from kinsight.parallel.groups import is_main, processes_here
 from kinsight.progress import say, warn
 from kinsight.specs.data import Augment
 from kinsight.specs.load import as_tree
 from kinsight.specs.train import TrainSpec
 from kinsight.training.averaging import WeightAverage
-from kinsight.training.checkpoint import Training
+from kinsight.training.checkpoint import Origin
+from kinsight.training.checks import check_classes, check_norms, check_ranks, check_validation_classes
 from kinsight.training.optimizers import build_optimizer
+from kinsight.training.state import Training
 
 DEFAULT_EPOCHS = 200
 
@@ -68,6 +69,12 @@ class Prepared:
     steps_per_epoch: int
     total_steps: int
 
+    def close(self) -> None:
+        """End the processes that read images."""
+        self.loader.close()
+        if self.validation is not None:
+            self.validation.close()
+
 
 def settled(spec: TrainSpec) -> TrainSpec:
     """The spec with its default weights decided: null for a network that has no published ones, or starts from a
@@ -89,11 +96,14 @@ def prepare(spec: TrainSpec, device: torch.device) -> Prepared:
     arithmetic = choose_precision(spec.precision, device)
     records = read_training_records(spec)
     validation = _read_validation(spec)
-    sampler = build_sampler(spec.sampler, records.label_N, batch_size=spec.batch.size, seed=spec.seed)
+    sampler = _sampler(spec, records)
     steps_per_epoch = sampler.num_batches
     total_steps = spec.steps or (spec.epochs or DEFAULT_EPOCHS) * steps_per_epoch
-    _check_ranks(spec, sampler)
+    check_ranks(spec, sampler)
     net, training = _build_training(spec, records, device)
+    check_norms(spec, sampler, net)
+    if spec.sync_batchnorm and world_size() > 1:
+        convert(net)
     loader = _loader(spec, records, spec.data.augment)
     reader = _loader(spec, validation, None) if validation is not None else None
     augment = build_device_augment(spec.data.augment, seed=spec.seed)
@@ -121,7 +131,19 @@ def read_training_records(spec: TrainSpec) -> Records:
     classes = read_class_names(spec.data.classes) if spec.data.classes is not None else None
     records = read_records(spec.data.train, classes=classes, num_classes=spec.data.num_classes)
     require_images(records, spec.data.train)
+    check_classes(spec, records)
     return records
+
+
+def _sampler(spec: TrainSpec, records: Records) -> Sampler:
+    """The sampler; its remarks are said once."""
+    with warnings.catch_warnings(record=True) as remarks:
+        warnings.simplefilter("always")
+        sampler = build_sampler(spec.sampler, records.label_N, batch_size=spec.batch.size, seed=spec.seed)
+    if is_main():
+        for remark in remarks:
+            warn(str(remark.message))
+    return sampler
 
 
 def _read_validation(spec: TrainSpec) -> Records | None:
@@ -129,30 +151,13 @@ def _read_validation(spec: TrainSpec) -> Records | None:
         return None
     records = read_records(spec.data.validation, own_vocabulary=True)
     require_images(records, spec.data.validation, field="data.validation")
-    if records.count_C.max(initial=0) < 2:
-        raise DataError(
-            "data.no-pairs",
-            f"no class of {records.source} has two images, so nothing can be retrieved",
-            field="data.validation",
-            remedy="give validation images of which at least two share a class",
-        )
+    check_validation_classes(records)
     return records
-
-
-def _check_ranks(spec: TrainSpec, sampler: Sampler) -> None:
-    smallest = min(len(batch) for batch in sampler.epoch(0))
-    if smallest < world_size():
-        raise SpecError(
-            "run.batch-too-small",
-            f"a batch of {smallest} images cannot be shared by {world_size()} processes",
-            field=f"batch.size={spec.batch.size}",
-            remedy="use fewer processes (nproc) or another batch.size",
-        )
 
 
 def _loader(spec: TrainSpec, records: Records, augment: Augment | None) -> ImageLoader:
     """A loader for this rank; `data.workers` are per machine, shared by the processes on it."""
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    here = processes_here()
     return ImageLoader(
         records,
         spec.data,
@@ -176,16 +181,22 @@ def _build_training(spec: TrainSpec, records: Records, device: torch.device) -> 
         extra=spec.extra_losses,
         seed=spec.seed,
     )
-    if spec.sync_batchnorm and world_size() > 1:
-        convert(net)
     net.to(device).train()
     objective.to(device).train()
     learner = Learner(net, objective, compiled=spec.model.compile)
     optimizer = build_optimizer(spec.optimizer, net, objective)
     average = WeightAverage(net, spec.ema.decay) if spec.ema is not None else None
     scaler = choose_precision(spec.precision, device).scaler()
-    torch.manual_seed(spec.seed)
+    # What is drawn from here on (dropout) differs between the ranks, as it does between the parts of one batch.
+    torch.manual_seed(spec.seed + 1_000_003 * rank())
     return net, Training(learner, optimizer, average, scaler)
+
+
+def origin(prepared: Prepared) -> Origin:
+    """What a checkpoint of this training belongs to."""
+    validation = prepared.validation.records.fingerprint if prepared.validation is not None else None
+    data = {"training": prepared.records.fingerprint, "validation": validation}
+    return Origin(as_tree(prepared.spec), data)
 
 
 def bundle_header(prepared: Prepared) -> BundleHeader:
@@ -219,3 +230,8 @@ def _introduce(prepared: Prepared, validation: Records | None) -> None:
         f"computing   {prepared.device} in {arithmetic.name} ({arithmetic.why}), {world_size()} process(es) of "
         f"{torch.get_num_threads()} thread(s); {prepared.total_steps:,} steps of {spec.batch.size} images"
     )
+    if spec.schedule.warmup_steps >= prepared.total_steps:
+        warn(
+            f"schedule.warmup_steps={spec.schedule.warmup_steps}, but there are {prepared.total_steps} steps: the "
+            f"learning rate never reaches optimizer.lr={spec.optimizer.lr}"
+        )

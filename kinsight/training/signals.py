@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 from kinsight.parallel.groups import is_main, under_launcher
+from kinsight.parallel.launch import launch_folder, stop_asked
 from kinsight.progress import say
 
 
@@ -14,23 +15,30 @@ class StopRequest:
     """Whether somebody has asked to stop."""
 
     def __init__(self) -> None:
-        self.wanted = False
+        self._signalled = False
+
+    @property
+    def wanted(self) -> bool:
+        """True once asked, by a signal to this process or through the launching one."""
+        return self._signalled or stop_asked()
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Signal handler: the first request is noted; a second Ctrl-C stops at once.
 
-        Under a launcher a terminal's Ctrl-C arrives twice, from the terminal and from the launcher.
+        Under a launcher a terminal's Ctrl-C can arrive twice, from the terminal and from the launcher.
         """
-        if self.wanted and number == signal.SIGINT and not under_launcher():
+        if self._signalled and number == signal.SIGINT and not under_launcher():
             raise KeyboardInterrupt
-        if not self.wanted and is_main():
-            say("stopping after this step and saving; Ctrl-C again stops at once, back to the last checkpoint")
-        self.wanted = True
+        if not self._signalled and is_main() and launch_folder() is None:
+            text = "stopping after this step and saving; Ctrl-C again stops at once, back to the last checkpoint"
+            # In a thread, since what the signal interrupted may be writing to the same stream.
+            threading.Thread(target=say, args=(text,)).start()
+        self._signalled = True
 
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Within the block SIGINT and SIGTERM are requests; outside the main thread nobody can ask."""
+    """Within the block SIGINT and SIGTERM are requests; outside the main thread nobody can ask by a signal."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
@@ -41,3 +49,20 @@ def stop_requests() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def children_stay() -> Iterator[None]:
+    """Processes started within the block do not take SIGTERM.
+
+    Schedulers send it to every process of a job: without the processes that read its images, the training could not
+    end its step and save. They end with the training.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

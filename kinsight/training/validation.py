@@ -10,22 +10,28 @@ from torch import Tensor
 from kinsight.evaluation.embedding import embed_records
 from kinsight.metrics import retrieval_metrics
 from kinsight.models import save_bundle
-from kinsight.parallel.groups import is_main, sum_over_ranks
+from kinsight.parallel.groups import broadcast_tensors, is_main, sum_over_ranks
 from kinsight.progress import clean
+from kinsight.training.finite import stop_unless_finite_weights
 from kinsight.training.record import Record
 from kinsight.training.run_folder import RunFolder
 from kinsight.training.setup import Prepared, bundle_header
+from kinsight.training.signals import children_stay
 
 
 def validate(prepared: Prepared, run: RunFolder, record: Record) -> float:
     """Embed the validation images, measure, log, and keep the model in `best/` if it is better; returns the measure.
 
     Every rank embeds its share; the main rank measures; all ranks get the same value.
+    Raises RunError when the last step has left weights that are not finite.
     """
     assert prepared.validation is not None
     position, wanted = prepared.training.position, prepared.spec.validate_.metric
+    stop_unless_finite_weights(prepared)
+    share_main_buffers(prepared)
     with evaluated_weights(prepared):
-        embedded = embed_records(prepared.net, prepared.validation, prepared.device, prepared.arithmetic)
+        with children_stay():
+            embedded = embed_records(prepared.net, prepared.validation, prepared.device, prepared.arithmetic)
         metrics = {}
         if is_main():
             label_N = torch.from_numpy(prepared.validation.records.label_N[embedded.index_N])
@@ -43,10 +49,18 @@ def validate(prepared: Prepared, run: RunFolder, record: Record) -> float:
     return value
 
 
+def share_main_buffers(prepared: Prepared) -> None:
+    """Without synchronised batch norm each rank has running statistics of its own; the main rank's are what counts."""
+    if not prepared.spec.sync_batchnorm:
+        average = prepared.training.average
+        averaged = average.tensors.values() if average is not None else ()
+        broadcast_tensors([*prepared.training.learner.buffers(), *averaged])
+
+
 def keep_best(prepared: Prepared, run: RunFolder) -> None:
     """Write the network as it is now to `best/` (main rank)."""
     if is_main():
-        save_bundle(run.path / "best", prepared.net, bundle_header(prepared))
+        save_bundle(run.best, prepared.net, bundle_header(prepared))
         run.sync()
 
 

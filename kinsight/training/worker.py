@@ -5,18 +5,21 @@ import sys
 from pathlib import Path
 
 from kinsight.errors import KinsightError
-from kinsight.parallel.groups import report_failure
+from kinsight.parallel.launch import end_with_launcher, report_crash, report_failure
 from kinsight.training.run import train
 
 
 def main(words: list[str]) -> int:
     """Train as the spec file says; a failure is reported to the launching process, which speaks to the user."""
+    end_with_launcher()
     spec = json.loads(Path(words[0]).read_text(encoding="utf-8"))
     try:
         train(spec, overwrite="--overwrite" in words)
     except KinsightError as error:
-        if not report_failure(error):
-            print(f"error: {error}", file=sys.stderr)
+        report_failure(error)
+        return 1
+    except Exception as error:
+        report_crash(error)
         return 1
     return 0
 

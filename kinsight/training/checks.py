@@ -1,0 +1,76 @@
+"""What must hold between settings, images and processes, checked before anything is trained."""
+
+from torch import nn
+
+from kinsight.data import Records, Sampler
+from kinsight.errors import DataError, SpecError
+from kinsight.parallel.collectives import world_size
+from kinsight.parallel.groups import processes_here, under_launcher
+from kinsight.specs.train import TrainSpec
+
+
+def check_classes(spec: TrainSpec, records: Records) -> None:
+    """Training images can be told apart, and a pair loss finds pairs. Raises DataError."""
+    present = int((records.count_C > 0).sum())
+    if present < 2:
+        raise DataError(
+            "data.one-class",
+            f"{records.source} has images of {present} class: there is nothing to tell apart",
+            field="data.train",
+            remedy="give images of two classes at least; the label follows the image's path",
+        )
+    if spec.loss.kind == "supcon" and records.count_C.max(initial=0) < 2:
+        raise DataError(
+            "data.no-pairs",
+            f"no class of {records.source} has two images, and {spec.loss.kind} compares images of a class",
+            field="data.train",
+            remedy="give classes of two images at least, or choose a loss over classes, such as am-softmax",
+        )
+
+
+def check_validation_classes(records: Records) -> None:
+    """Something can be retrieved. Raises DataError."""
+    if records.count_C.max(initial=0) < 2:
+        raise DataError(
+            "data.no-pairs",
+            f"no class of {records.source} has two images, so nothing can be retrieved",
+            field="data.validation",
+            remedy="give validation images of which at least two share a class",
+        )
+
+
+def check_ranks(spec: TrainSpec, sampler: Sampler) -> None:
+    """Every process gets images of every batch. Raises SpecError."""
+    if spec.nproc is not None and under_launcher() and spec.nproc != processes_here():
+        raise SpecError(
+            "run.nproc",
+            f"the launcher has started {processes_here()} processes here",
+            field=f"nproc={spec.nproc}",
+            remedy="leave nproc away under a launcher",
+        )
+    smallest = _smallest_batch(sampler)
+    if smallest < world_size():
+        raise SpecError(
+            "run.batch-too-small",
+            f"a batch of {smallest} images cannot be shared by {world_size()} processes",
+            field=f"batch.size={spec.batch.size}",
+            remedy="use fewer processes (nproc) or another batch.size",
+        )
+
+
+def check_norms(spec: TrainSpec, sampler: Sampler, net: nn.Module) -> None:
+    """A batch norm over single values, not maps, needs two images at once. Raises SpecError."""
+    least = _smallest_batch(sampler) // world_size()
+    pieces = min(spec.batch.accumulate, least)
+    together = least // pieces * (world_size() if spec.sync_batchnorm else 1)
+    if together < 2 and any(isinstance(module, nn.BatchNorm1d) for module in net.modules()):
+        raise SpecError(
+            "run.batch-of-one",
+            f"the smallest batch has {together} image at once, too few for the batch normalisation of the neck",
+            field=f"batch.size={spec.batch.size}, batch.accumulate={spec.batch.accumulate}",
+            remedy="use a larger batch.size, a smaller batch.accumulate, or the linear neck",
+        )
+
+
+def _smallest_batch(sampler: Sampler) -> int:
+    return min(len(batch) for batch in sampler.epoch(0))
