@@ -71,7 +71,7 @@ def encode(row_ND: Tensor, multiple: int) -> CoarseRows:
         stop = min(start + _ROWS, count)
         row_BD = row_ND[start:stop]
         if not integer:
-            code_ND[start:stop], residual_N[start:stop] = row_BD, _float_error(row_ND)
+            code_ND[start:stop], residual_N[start:stop] = row_BD, float_error(row_ND)
             continue
         scale_B = (row_BD.abs().amax(1) / _LEVELS).clamp(min=2.0**-60)
         code_BD = (row_BD / scale_B[:, None]).round_()
@@ -84,7 +84,7 @@ def encode(row_ND: Tensor, multiple: int) -> CoarseRows:
     return CoarseRows(code_ND, scale_N, residual_N)
 
 
-def _float_error(row_ND: Tensor) -> float:
+def float_error(row_ND: Tensor) -> float:
     """Per side: rounding of the factors, and half of what float32 summation in any order may lose."""
     rounding = _FACTOR_ROUNDING[torch.get_float32_matmul_precision()]
     if row_ND.device.type != "cpu":

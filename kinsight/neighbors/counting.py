@@ -57,7 +57,7 @@ def _count(
 
     for query_P, place_P in over_cores(look, scan.tiles(), floor_Q.device):
         counter_S.index_add_(0, slot_Q.index_select(0, query_P) + place_P, torch.ones_like(query_P, dtype=torch.int32))
-    return _settle(positives, slot_Q, counter_S, floor_Q, depth_Q, first_depth_Q, scan.given_up_Q[: len(floor_Q)])
+    return settle(positives, slot_Q, counter_S, floor_Q, depth_Q, first_depth_Q, scan.given_up_Q[: len(floor_Q)])
 
 
 def _place(sides: Sides, positives: Positives, low_Q: Tensor, hits: Hits) -> tuple[Tensor, Tensor]:
@@ -91,7 +91,7 @@ def _pick(keep_P: Tensor, *value_P: Tensor) -> list[Tensor]:
     return [value.index_select(0, index) for value in value_P]
 
 
-def _settle(
+def settle(
     positives: Positives,
     slot_Q: Tensor,
     counter_S: Tensor,
@@ -100,6 +100,7 @@ def _settle(
     first_depth_Q: Tensor,
     given_up_Q: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """From the negatives counted before each positive (from slot_Q on) to ranks, as `count_ranks` returns them."""
     open_Q = given_up_Q & (positives.count_Q > 0)
     queries, found = [], []
     for here in _query_blocks(positives):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kinsight.errors import DataError
-from kinsight.neighbors import dense
+from kinsight.neighbors import dense, whole
 from kinsight.neighbors.coarse import mixing_order
 from kinsight.neighbors.counting import count_ranks
 from kinsight.neighbors.positives import count_positives
@@ -20,6 +20,7 @@ from kinsight.neighbors.vectors import Metric, check_metric, grid
 
 WHOLE = 2**62  # a depth no gallery reaches
 _SMALL = 4096  # galleries up to here: the plain way is as fast
+_SMALL_WHOLE = 512  # the same where all ranks are wanted
 _MAX_POSITIVES = 2**24  # float64 scores of positives held at once (128 MiB)
 
 
@@ -90,21 +91,24 @@ def ranks(
     positives_Q = count_positives(query_label_Q, label_N, exclude_Q)
     depth_Q = _depth(max_rank, positives_Q)
     first_Q = depth_Q.clamp(min=first_max_rank or 0)
-    fast = max_rank is not None and metric != "l2" and _suits_counting(positives_Q, len(label_N))
+    fast = max_rank is not None and metric != "l2" and _holdable(positives_Q, len(label_N), _SMALL)
     order_N = None
     if fast:
         stored_ND = query_QD if gallery_ND is None else gallery_ND
         order_N = mixing_order(stored_ND, TILE_COLUMNS, unit=metric == "cosine").to(place)
     query, gallery = grid(query_QD, gallery_ND, metric, place, order_N)
     sides = make_sides(query, gallery, query_label_Q, label_N, exclude_Q, order_N, leave_one_out=gallery_ND is None)
-    query_P, rank_P = (_counted if fast else _plain)(sides, depth_Q, first_Q, memory_bytes)
+    if max_rank is None and _holdable(positives_Q, len(label_N), _SMALL_WHOLE) and whole.suits(sides):
+        query_P, rank_P = whole.all_ranks(sides)
+    else:
+        query_P, rank_P = (_counted if fast else _plain)(sides, depth_Q, first_Q, memory_bytes)
     start_Q, rank_P = _assemble(query_P, rank_P, len(positives_Q))
     return PositiveRanks(start_Q, rank_P, positives_Q, depth_Q, first_Q, len(label_N))
 
 
-def _suits_counting(positives_Q: Tensor, num_gallery: int) -> bool:
-    """Large enough to gain from it, and with positives few enough to be held at once."""
-    if len(positives_Q) == 0 or num_gallery <= _SMALL:
+def _holdable(positives_Q: Tensor, num_gallery: int, small: int) -> bool:
+    """A gallery large enough to gain from other ways than the plain one, positives few enough to be held at once."""
+    if len(positives_Q) == 0 or num_gallery <= small:
         return False
     return int(positives_Q.sum()) <= _MAX_POSITIVES and int(positives_Q.max()) <= num_gallery // 16
 

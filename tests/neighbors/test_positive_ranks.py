@@ -4,13 +4,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinsight.errors import DataError
-from kinsight.neighbors import coarse, counting, floors, ranking, ranks, scan, topk
+from kinsight.neighbors import coarse, counting, floors, ranking, ranks, scan, topk, whole
 
 
 @pytest.fixture
 def fast(monkeypatch):
     """The counting way on sets small enough to check."""
     monkeypatch.setattr(ranking, "_SMALL", 0)
+    monkeypatch.setattr(ranking, "_SMALL_WHOLE", 0)
+    monkeypatch.setattr(whole, "_ROWS", 90)
+    monkeypatch.setattr(whole, "_COLUMNS", 256)
     for module in (scan, counting, ranking):
         monkeypatch.setattr(module, "TILE_COLUMNS", 256)
     monkeypatch.setattr(scan, "TILE_ROWS", 128)
@@ -71,6 +74,19 @@ def test_counting_equals_sorting_against_a_gallery(fast, metric, queries):
     assert torch.equal(listed(result), cut(every_P2, depth_Q, 12))
 
 
+@pytest.mark.parametrize(("items", "classes", "noise"), SETS)
+def test_counting_all_equals_sorting(fast, items, classes, noise):
+    emb_ND, label_N = clustered(items, classes, noise, seed=3)
+    label_N[:5] = torch.arange(5) + 10_000
+    every_P2 = from_sorting(emb_ND, label_N, emb_ND, label_N, torch.arange(items))
+    assert torch.equal(listed(ranks(emb_ND, label_N)), every_P2)
+    query, gallery = (emb_ND[:70], label_N[:70]), (emb_ND[70:], label_N[70:])
+    exclude = torch.arange(70) - 1
+    exclude[0] = 8
+    assert torch.equal(listed(ranks(*query, *gallery, metric="ip")), from_sorting(*query, *gallery, metric="ip"))
+    assert torch.equal(listed(ranks(*query, *gallery, exclude=exclude)), from_sorting(*query, *gallery, exclude))
+
+
 def test_all_ranks_equal_sorting():
     emb_ND, label_N = clustered(300, 10, 2.0)
     every_P2 = from_sorting(emb_ND, label_N, emb_ND, label_N, torch.arange(300))
@@ -115,6 +131,7 @@ def test_ties_and_odd_vectors(fast, kind):
     every_P2 = from_sorting(emb_ND, label_N, emb_ND, label_N, torch.arange(700))
     result = ranks(emb_ND, label_N, max_rank=19, first_max_rank=60)
     assert torch.equal(listed(result), cut(every_P2, torch.full((700,), 19), 60))
+    assert torch.equal(listed(ranks(emb_ND, label_N)), every_P2)
 
 
 def test_near_ties_within_float32_are_ordered_exactly(fast):
@@ -126,6 +143,7 @@ def test_near_ties_within_float32_are_ordered_exactly(fast):
     every_P2 = from_sorting(emb_ND, label_N, emb_ND, label_N, torch.arange(800))
     result = ranks(emb_ND, label_N, max_rank=30, first_max_rank=100)
     assert torch.equal(listed(result), cut(every_P2, torch.full((800,), 30), 100))
+    assert torch.equal(listed(ranks(emb_ND, label_N)), every_P2)
 
 
 @settings(max_examples=20, deadline=None)
