@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from kinsight import progress, storage
-from kinsight.demo.symbols import SymbolSet, draw_symbols
+from kinsight.demo.symbols import HEADER, SymbolSet, draw_symbols
+from kinsight.errors import SpecError
 from kinsight.evaluation import evaluate
 from kinsight.specs.demo import DemoSpec
 from kinsight.training import train
@@ -23,15 +24,13 @@ def run(spec: DemoSpec, *, overwrite: bool = False) -> dict[str, Any]:
     started = time.monotonic()
     folder = Path(spec.output)
     storage.make_directory(folder)
+    _refuse_other_symbols(spec, folder, overwrite)
     symbols = _draw(spec, folder / "symbols")
     settings = folder / "train.yaml"
     storage.write_text(settings, yaml.safe_dump(_train_settings(spec, folder, symbols), sort_keys=False))
     untrained = _measure_untrained(folder, symbols)
     _show_command("train", "--spec", str(settings))
-    if overwrite or not (folder / "run" / "run.json").exists():
-        train(yaml.safe_load(storage.read_text(settings)), overwrite=overwrite)
-    else:
-        progress.say(f"trained already in {folder / 'run'}; --overwrite trains anew")
+    _train(settings, folder / "run", overwrite)
     words = {"bundle": str(folder / "run"), "data": {"path": str(symbols.test)}, "output": str(folder / "evaluation")}
     _show_command(
         "evaluate", "--bundle", words["bundle"], "--data.path", str(symbols.test), "--output", words["output"]
@@ -39,6 +38,21 @@ def run(spec: DemoSpec, *, overwrite: bool = False) -> dict[str, Any]:
     metrics = evaluate(words).metrics
     _conclude(folder, symbols, untrained, metrics, time.monotonic() - started)
     return metrics
+
+
+def _refuse_other_symbols(spec: DemoSpec, folder: Path, overwrite: bool) -> None:
+    """What was measured and trained before was so on the symbols drawn before."""
+    header = folder / "symbols" / HEADER
+    before = json.loads(storage.read_text(header))["settings"] if header.exists() else None
+    if overwrite:
+        storage.remove(folder / "untrained" / "metrics.json")
+    elif before is not None and (before["classes"], before["seed"]) != (spec.classes, spec.seed):
+        raise SpecError(
+            "demo.other-settings",
+            f"holds a demo of {before['classes']} classes and seed {before['seed']}",
+            field=f"output={spec.output}",
+            remedy="choose another output, or --overwrite to replace that demo",
+        )
 
 
 def _draw(spec: DemoSpec, folder: Path) -> SymbolSet:
@@ -80,6 +94,15 @@ def _train_settings(spec: DemoSpec, folder: Path, symbols: SymbolSet) -> dict[st
         "validate": {"every_epochs": 2},
         "seed": spec.seed,
     }
+
+
+def _train(settings: Path, run: Path, overwrite: bool) -> None:
+    try:
+        train(yaml.safe_load(storage.read_text(settings)), overwrite=overwrite)
+    except SpecError as error:
+        if error.code != "run.finished":
+            raise
+        progress.say(f"trained already in {run}; --overwrite trains anew")
 
 
 def _measure_untrained(folder: Path, symbols: SymbolSet) -> dict[str, Any]:

@@ -16,7 +16,7 @@ def kinsight(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     folder = tmp_path_factory.mktemp("demo")
-    return folder, kinsight("demo", "--output", "out", "--classes", "60", "--epochs", "3", cwd=folder)
+    return folder, kinsight("demo", "--output", "out", "--classes", "60", "--epochs", "30", cwd=folder)
 
 
 def test_it_trains_and_measures_on_unseen_classes(demo: tuple[Path, subprocess.CompletedProcess[str]]):
@@ -49,11 +49,17 @@ def test_the_commands_it_shows_can_be_typed(demo: tuple[Path, subprocess.Complet
 
 def test_a_second_demo_reuses_what_is_there(demo: tuple[Path, subprocess.CompletedProcess[str]]):
     folder, _ = demo
-    result = kinsight("demo", "--output", "out", "--classes", "60", "--epochs", "3", cwd=folder)
+    result = kinsight("demo", "--output", "out", "--classes", "60", "--epochs", "30", cwd=folder)
     assert result.returncode == 0 and "trained already" in result.stderr
 
 
 def test_a_demo_of_other_settings_says_so(demo: tuple[Path, subprocess.CompletedProcess[str]]):
     folder, _ = demo
-    result = kinsight("demo", "--output", "out", "--classes", "60", "--epochs", "4", cwd=folder)
-    assert result.returncode == 2 and "epochs was 3, now 4" in result.stderr, result.stderr
+    result = kinsight("demo", "--output", "out", "--classes", "60", "--epochs", "31", cwd=folder)
+    assert result.returncode == 2 and "epochs was 30, now 31" in result.stderr, result.stderr
+
+
+def test_a_demo_of_other_symbols_says_so(demo: tuple[Path, subprocess.CompletedProcess[str]]):
+    folder, _ = demo
+    result = kinsight("demo", "--output", "out", "--classes", "61", cwd=folder)
+    assert result.returncode == 2 and "a demo of 60 classes" in result.stderr, result.stderr
