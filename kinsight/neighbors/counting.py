@@ -106,17 +106,21 @@ def settle(
     for here in _query_blocks(positives):
         start, stop = int(positives.start_Q[here.start]), int(positives.start_Q[here.stop])
         query_P = positives.query_P(here)
-        place_P = torch.arange(start, stop, device=query_P.device) - positives.start_Q[query_P]
+        place_P = torch.arange(start, stop, device=query_P.device) - positives.start_Q.index_select(0, query_P)
         above_S = counter_S[start + here.start : stop + here.stop].cumsum(0)
-        slot_P = slot_Q[query_P] - (start + here.start)
-        before_P = above_S[slot_P] - counter_S[slot_Q[query_P]]
+        first_Q = slot_Q[here] - (start + here.start)
+        before_Q = above_S[first_Q] - counter_S[slot_Q[here]]
+        local_P = query_P - here.start
+        slot_P = (first_Q.index_select(0, local_P)).add_(place_P)
         # exact where the positive stands at or above the floor, else a lower bound
-        rank_P = 1 + place_P + above_S[slot_P + place_P] - before_P
-        wanted_P = (rank_P <= depth_Q[query_P]) | ((place_P == 0) & (rank_P <= first_depth_Q[query_P]))
-        open_Q[query_P[wanted_P & (positives.score_P[start:stop] < floor_Q[query_P])]] = True
-        keep_P = wanted_P & ~open_Q[query_P]
-        queries.append(query_P[keep_P])
-        found.append(rank_P[keep_P])
+        rank_P = 1 + place_P + above_S.index_select(0, slot_P) - before_Q.index_select(0, local_P)
+        wanted_P = rank_P <= depth_Q.index_select(0, query_P)
+        wanted_P |= (place_P == 0) & (rank_P <= first_depth_Q.index_select(0, query_P))
+        query_P, rank_P, score_P = _pick(wanted_P, query_P, rank_P, positives.score_P[start:stop])
+        open_Q[query_P[score_P < floor_Q[query_P]]] = True
+        query_P, rank_P = _pick(~open_Q[query_P], query_P, rank_P)
+        queries.append(query_P)
+        found.append(rank_P)
     return torch.cat(queries), torch.cat(found), open_Q.nonzero().squeeze(1)
 
 

@@ -99,12 +99,19 @@ def find_positives(sides: Sides) -> Positives:
         if sides.exclude_Q is not None:
             score_MAB.masked_fill_(sides.exclude_Q[query_MA][:, :, None] == gallery_MB[:, None, :], float("-inf"))
         order = score_MAB.sort(dim=2, descending=True, stable=True)
-        kept_MAB = order.values > float("-inf")
-        slot_MAB = start_Q[query_MA][:, :, None] + torch.arange(gallery_MB.shape[1], device=start_Q.device)
-        slot_K = slot_MAB[kept_MAB]
-        score_P[slot_K] = order.values[kept_MAB]
         id_MB = sides.gallery_id_N[gallery_MB].int()
-        id_P[slot_K] = id_MB[:, None, :].expand_as(order.indices).gather(2, order.indices)[kept_MAB]
+        id_MAB = id_MB[:, None, :].expand_as(order.indices).gather(2, order.indices)
+        number_MA = count_Q[query_MA]
+        # excluded items came last; a slice does for the usual case that every query has as many positives
+        most = int(number_MA.max())
+        slot_MAJ = start_Q[query_MA][:, :, None] + torch.arange(most, device=start_Q.device)
+        value_MAJ, id_MAJ = order.values[:, :, :most], id_MAB[:, :, :most]
+        if int(number_MA.min()) < most:
+            kept_MAJ = torch.arange(most, device=start_Q.device) < number_MA[:, :, None]
+            slot_MAJ, value_MAJ, id_MAJ = slot_MAJ[kept_MAJ], value_MAJ[kept_MAJ], id_MAJ[kept_MAJ]
+        slot_K = slot_MAJ.reshape(-1)
+        score_P.index_copy_(0, slot_K, value_MAJ.reshape(-1))
+        id_P.index_copy_(0, slot_K, id_MAJ.reshape(-1))
     return Positives(start_Q, score_P, id_P)
 
 

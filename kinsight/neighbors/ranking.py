@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kinsight.errors import DataError
-from kinsight.neighbors import dense, whole
+from kinsight.neighbors import binned, dense, whole
 from kinsight.neighbors.coarse import mixing_order
 from kinsight.neighbors.counting import count_ranks
 from kinsight.neighbors.positives import count_positives
@@ -98,8 +98,8 @@ def ranks(
         order_N = mixing_order(stored_ND, TILE_COLUMNS, unit=metric == "cosine").to(place)
     query, gallery = grid(query_QD, gallery_ND, metric, place, order_N)
     sides = make_sides(query, gallery, query_label_Q, label_N, exclude_Q, order_N, leave_one_out=gallery_ND is None)
-    if max_rank is None and _holdable(positives_Q, len(label_N), _SMALL_WHOLE) and whole.suits(sides):
-        query_P, rank_P = whole.all_ranks(sides)
+    if max_rank is None and _holdable(positives_Q, len(label_N), _SMALL_WHOLE):
+        query_P, rank_P = (whole if whole.suits(sides, positives_Q) else binned).all_ranks(sides)
     else:
         query_P, rank_P = (_counted if fast else _plain)(sides, depth_Q, first_Q, memory_bytes)
     start_Q, rank_P = _assemble(query_P, rank_P, len(positives_Q))

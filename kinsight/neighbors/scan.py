@@ -1,6 +1,6 @@
 """Walk over all tiles of the similarity matrix, keeping the few pairs that may reach a floor of one of their sides.
 
-Most of a tile is dismissed by the maxima of groups of 16 scores, several times cheaper than comparing each.
+Most of a tile is dismissed by the maxima of groups of 32 scores, several times cheaper than comparing each.
 Searching a set within itself, each pair is met once and serves both its queries: only tiles on and above the diagonal
 are formed.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kinsight.neighbors.coarse import CoarseRows, product, thresholds
 
-GROUP = 16
+GROUP = 32
 TILE_ROWS = 1024
 TILE_COLUMNS = 2048
 _FULL = 0.1  # share of a tile's scores hit from which the most crowded queries are given up

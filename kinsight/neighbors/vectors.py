@@ -95,8 +95,8 @@ def exact_pairs(query: GridVectors, gallery: GridVectors, query_P: Tensor, galle
     step = max(1, 2**19 // max(1, query.row_ND.shape[1]))
     for start in range(0, len(query_P), step):
         here = slice(start, start + step)
-        a_PD = query.row_ND[query_P[here]].double()
-        b_PD = gallery.row_ND[gallery_P[here]].double()
+        a_PD = query.row_ND.index_select(0, query_P[here]).double()
+        b_PD = gallery.row_ND.index_select(0, gallery_P[here]).double()
         if query.metric == "l2":
             score_P[here] = -(a_PD - b_PD).square_().sum(1)
         else:

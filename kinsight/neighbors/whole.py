@@ -19,11 +19,13 @@ _ROWS = 256
 _COLUMNS = 4096
 _EDGES = 2**20  # interval edges of one block of queries, at most
 _TOLERABLE = 1e-4  # error of a product above which too many would have to be formed again
+_FEW = 16  # positives per query, on average, up to which that is few
 
 
-def suits(sides: Sides) -> bool:
-    """Whether products here are exact enough for this way to be the quick one."""
-    return sides.query.metric != "l2" and 2 * float_error(sides.gallery.row_ND) < _TOLERABLE
+def suits(sides: Sides, positives_Q: Tensor) -> bool:
+    """Whether products here are exact enough, and positives few enough, for this way to be the quick one."""
+    exact_enough = sides.query.metric != "l2" and 2 * float_error(sides.gallery.row_ND) < _TOLERABLE
+    return exact_enough and int(positives_Q.sum()) <= _FEW * len(positives_Q)
 
 
 def all_ranks(sides: Sides) -> tuple[Tensor, Tensor]:
@@ -89,7 +91,7 @@ def _block(sides: Sides, positives: Positives, here: slice) -> tuple[Tensor, Ten
     exact = [first_R[:0]]
     for left in range(0, len(sides.gallery), _COLUMNS):
         score_RC = sides.query.row_ND[here] @ sides.gallery.row_ND[left : left + _COLUMNS].T
-        _hide_excluded(score_RC, sides, here, left)
+        hide_excluded(score_RC, sides, here, left)
         slot_P = torch.searchsorted(spans.edge_RE, score_RC, right=True, out_int32=True).add_(offset_R1).view(-1)
         number_B += torch.bincount(slot_P, minlength=len(number_B))
         close = unsure_B.index_select(0, slot_P).nonzero().squeeze(1)
@@ -100,7 +102,7 @@ def _block(sides: Sides, positives: Positives, here: slice) -> tuple[Tensor, Ten
     return torch.cat([slot_B, slot_E]), torch.cat([number_B[sure_B].int(), torch.ones_like(slot_E, dtype=torch.int32)])
 
 
-def _hide_excluded(score_RC: Tensor, sides: Sides, here: slice, left: int) -> None:
+def hide_excluded(score_RC: Tensor, sides: Sides, here: slice, left: int) -> None:
     """Put what a query leaves out below everything."""
     if sides.exclude_Q is None:
         return
