@@ -27,7 +27,7 @@ from kinsight.training.record import Record
 from kinsight.training.run_folder import RunFolder
 from kinsight.training.schedules import learning_rate
 from kinsight.training.setup import Prepared, origin
-from kinsight.training.signals import StopRequest, children_stay
+from kinsight.training.signals import Children, StopRequest
 from kinsight.training.validation import evaluated_weights, keep_best, share_main_buffers, validate
 
 LOG_EVERY_STEPS = 10
@@ -99,7 +99,7 @@ def _fill_caches(prepared: Prepared, record: Record) -> None:
         if loader is not None:
             count, quiet = len(loader.records), not is_main()
             with (
-                children_stay(),
+                prepared.children.starting(),
                 progress.task("read", count, "images", events=record.events, quiet=quiet) as bar,
             ):
                 loader.fill(bar.advance)
@@ -187,11 +187,11 @@ def _batches(prepared: Prepared) -> contextlib.AbstractContextManager[Iterator[B
                 step += 1
             epoch, batch = epoch + 1, 0
 
-    return contextlib.closing(_started(prepared.loader.batches(requests())))
+    return contextlib.closing(_started(prepared.loader.batches(requests()), prepared.children))
 
 
-def _started(batches: Iterator[Batch]) -> Generator[Batch, None, None]:
-    with children_stay():
+def _started(batches: Iterator[Batch], children: Children) -> Generator[Batch, None, None]:
+    with children.starting():
         first = next(batches)
     yield first
     yield from batches
@@ -203,7 +203,7 @@ def _distributed(prepared: Prepared) -> nn.Module:
         return learner
     ids = [prepared.device.index] if prepared.device.type == "cuda" else None
     # With the search for unused parameters gradients stay in the order they begin in. Without it they change places
-    # after the first step: faster on a GPU, but the sum over three or more ranks is then rounded otherwise after a resume.
+    # after the first step: faster on a GPU, but sums over three or more ranks would round otherwise after a resume.
     fixed = prepared.device.type == "cpu" and world_size() > 2
     return DistributedDataParallel(
         learner, device_ids=ids, gradient_as_bucket_view=True, find_unused_parameters=fixed, **_NO_BUFFERS

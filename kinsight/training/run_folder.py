@@ -96,18 +96,17 @@ class RunFolder:
         Raises RunError when another process trains into it, StorageError.
         """
         if self._output is not None:
-            output, file = self._output, self._output.path / SPEC
+            output = self._output
             storage.make_directory(output.path)
-            if file.exists() and not output.is_remote:
-                self._lock = _locked(file)
+            self._take(output.path / SPEC)
             if self._resumed:
                 output.pull(lambda relative: not relative.startswith("tensorboard/"))
                 checkpoint.remove_incomplete(self.checkpoints)
             else:
                 if self._overwrite:
                     self._clear(output)
-                storage.write_bytes(str(file), as_yaml(self.spec).encode())
-                self._lock = _locked(file) if not output.is_remote else None
+                storage.write_bytes(str(output.path / SPEC), as_yaml(self.spec).encode())
+                self._take(output.path / SPEC)
                 output.sync()
         barrier()
         if not self.path.is_dir():
@@ -117,6 +116,17 @@ class RunFolder:
                 field=f"output={self.spec.output}",
                 remedy="with several machines, give an output on a file system they share",
             )
+
+    def _take(self, settings: Path) -> None:
+        """Hold a lock on the settings, where there are some already."""
+        self._release()
+        if settings.exists():
+            self._lock = _locked(settings)
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def _refuse_if_other(self, before: dict[str, Any], finished: bool) -> None:
         differing = differing_fields(before, as_tree(self.spec))
@@ -164,8 +174,7 @@ class RunFolder:
         """Mirror once more and remove the scratch folder of a remote output."""
         if self._output is not None:
             self._output.__exit__(kind, error, traceback)
-        if self._lock is not None:
-            self._lock.close()
+        self._release()
         # Where all ranks end alike, none may be gone while the main one still writes: the launcher would end that too.
         if error is None or isinstance(error, InterruptedRun):
             barrier()

@@ -1,7 +1,7 @@
 """From a spec to everything the loop needs, cheap checks first: nothing is trained before all of them have passed."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ from kinsight.training.averaging import WeightAverage
 from kinsight.training.checkpoint import Origin
 from kinsight.training.checks import check_classes, check_norms, check_ranks, check_validation_classes
 from kinsight.training.optimizers import build_optimizer
+from kinsight.training.signals import Children
 from kinsight.training.state import Training
 
 DEFAULT_EPOCHS = 200
@@ -68,12 +69,14 @@ class Prepared:
     training: Training
     steps_per_epoch: int
     total_steps: int
+    children: Children = field(default_factory=Children)
 
     def close(self) -> None:
         """End the processes that read images."""
         self.loader.close()
         if self.validation is not None:
             self.validation.close()
+        self.children.end()
 
 
 def settled(spec: TrainSpec) -> TrainSpec:

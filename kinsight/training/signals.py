@@ -1,9 +1,11 @@
 """Requests to stop: Ctrl-C and termination become a flag the loop looks at between steps."""
 
 import contextlib
+import multiprocessing
 import signal
 import threading
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from types import FrameType
 
 from kinsight.parallel.groups import is_main, under_launcher
@@ -51,18 +53,31 @@ def stop_requests() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-@contextlib.contextmanager
-def children_stay() -> Iterator[None]:
-    """Processes started within the block do not take SIGTERM.
+class Children:
+    """The processes that read images for this one."""
 
-    Schedulers send it to every process of a job: without the processes that read its images, the training could not
-    end its step and save. They end with the training.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    def __init__(self) -> None:
+        self._started: list[BaseProcess] = []
+
+    @contextlib.contextmanager
+    def starting(self) -> Iterator[None]:
+        """Processes started within the block do not take SIGTERM.
+
+        Schedulers send it to every process of a job: without its readers a training could not end its step and save.
+        """
+        before = set(multiprocessing.active_children())
+        masked = hasattr(signal, "pthread_sigmask")
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}) if masked else None
+        try:
+            yield
+        finally:
+            if mask is not None:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            self._started += set(multiprocessing.active_children()) - before
+
+    def end(self) -> None:
+        """End those that did not end when they were asked to; Python would wait for them for ever at its own end."""
+        for process in self._started:
+            if process.is_alive():
+                process.kill()
+        self._started.clear()

@@ -16,7 +16,6 @@ from kinsight.training.finite import stop_unless_finite_weights
 from kinsight.training.record import Record
 from kinsight.training.run_folder import RunFolder
 from kinsight.training.setup import Prepared, bundle_header
-from kinsight.training.signals import children_stay
 
 
 def validate(prepared: Prepared, run: RunFolder, record: Record) -> float:
@@ -30,7 +29,7 @@ def validate(prepared: Prepared, run: RunFolder, record: Record) -> float:
     stop_unless_finite_weights(prepared)
     share_main_buffers(prepared)
     with evaluated_weights(prepared):
-        with children_stay():
+        with prepared.children.starting():
             embedded = embed_records(prepared.net, prepared.validation, prepared.device, prepared.arithmetic)
         metrics = {}
         if is_main():

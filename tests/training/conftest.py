@@ -38,3 +38,15 @@ def settings(image_folder: Path, tmp_path: Path) -> Settings:
         "steps": 12,
         "device": "cpu",
     }
+
+
+def spec_of(settings: Settings) -> dict[str, Any]:
+    """Flags as the tree of a spec."""
+    tree: dict[str, Any] = {}
+    for key, value in settings.items():
+        *above, name = key.replace("-", "_").split(".")
+        place = tree
+        for part in above:
+            place = place.setdefault(part, {})
+        place[name] = value
+    return tree

@@ -87,7 +87,9 @@ def finish(words: Sequence[str], log: Path, *, code: int = 0, **environment: str
     return run.text
 
 
-def start_group(words: Sequence[str], world: int, log: Path, *, before: Callable[[], None] | None = None) -> list[Run]:
+def start_group(
+    words: Sequence[str], world: int, log: Path, *, before: Callable[[], None] | None = None, **others: str
+) -> list[Run]:
     """`kinsight WORDS` in `world` processes, as a launcher such as torchrun starts them."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -96,14 +98,16 @@ def start_group(words: Sequence[str], world: int, log: Path, *, before: Callable
     runs = []
     for rank in range(world):
         mine = {"RANK": rank, "LOCAL_RANK": rank, "GLOO_SOCKET_IFNAME": "lo", **common}
-        environment = {name: str(value) for name, value in mine.items()}
+        environment = others | {name: str(value) for name, value in mine.items()}
         runs.append(start(words, log.with_name(f"{log.name}-{rank}"), before=before, **environment))
     return runs
 
 
-def finish_group(words: Sequence[str], world: int, log: Path, *, before: Callable[[], None] | None = None) -> str:
+def finish_group(
+    words: Sequence[str], world: int, log: Path, *, before: Callable[[], None] | None = None, **others: str
+) -> str:
     """Run a group to the end; what the main process printed."""
-    runs = start_group(words, world, log, before=before)
+    runs = start_group(words, world, log, before=before, **others)
     assert [run.wait() for run in runs] == [0] * world, "\n".join(run.text for run in runs)
     return runs[0].text
 

@@ -1,0 +1,141 @@
+"""`--nproc` and torchrun with real launchers: lost processes, stops, errors told once."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+from conftest import Settings
+from train_runs import Run, checkpoints, finish, flags, outcome, rows, start, start_group
+
+from kinsight.parallel.launch import end_with_launcher
+
+
+def _workers(run: Run) -> dict[int, int]:
+    """Process numbers of a launcher's workers by rank."""
+    children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+    found = {}
+    for pid in map(int, children):
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        rank = [value.removeprefix(b"RANK=") for value in variables if value.startswith(b"RANK=")]
+        if rank:
+            found[int(rank[0])] = pid
+    return found
+
+
+def _gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def _wait(condition: Callable[[], bool], run: Run, limit_s: float = 60) -> None:
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, run.text
+        time.sleep(0.005)
+
+
+def test_lost_processes_and_stops(settings: Settings, image_folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    base = settings | {
+        "data.validation.path": str(image_folder / "validation/list.txt"),
+        "model.neck.kind": "bnneck",
+        "precision": "fp32",
+        "steps": 60,
+        "checkpoint.every-epochs": 1,
+    }
+    words = ["train", *flags(base | {"output": str(output), "nproc": 2, "data.workers": 2})]
+
+    run = start(words, tmp_path / "log1")
+    _wait(lambda: len(checkpoints(output)) > 1, run)
+    workers = _workers(run)
+    assert set(workers) == {0, 1}
+    os.kill(workers[1], signal.SIGKILL)
+    started = time.monotonic()
+    assert run.wait() == 1
+    assert time.monotonic() - started < 15
+    assert "the process of rank 1 was ended by SIGKILL; the run stopped" in run.text
+    assert "give the same command again" in run.text and "Traceback" not in run.text
+    assert _gone(workers[0])
+
+    # Ctrl-C in a terminal: the launcher's process group
+    step = rows(output)[-1]["step"]
+    run = start(words, tmp_path / "log2")
+    _wait(lambda: rows(output)[-1]["step"] > step + 10, run)
+    workers = _workers(run)
+    os.killpg(run.pid, signal.SIGINT)
+    assert run.wait() == 130
+    assert f"the state is saved in {output}" in run.text
+    assert run.text.count("stopping after this step and saving") == 1 and "Traceback" not in run.text
+    assert all(map(_gone, workers.values()))
+
+    text = finish(words, tmp_path / "log3")
+    assert "Warning" not in text and "Traceback" not in text
+    # what a group under another launcher computes, undisturbed
+    runs = start_group(["train", *flags(base | {"output": str(tmp_path / "whole")})], 2, tmp_path / "whole.log")
+    assert [run.wait() for run in runs] == [0, 0]
+    assert outcome(output) == outcome(tmp_path / "whole")
+
+
+def _lost_launcher(pipe: int, folder: str) -> None:
+    """A launching process with one worker that would never end."""
+    os.environ["KINSIGHT_LAUNCH_FOLDER"] = folder
+    pid = os.fork()
+    if pid == 0:
+        end_with_launcher()
+        while True:
+            time.sleep(60)
+    os.write(pipe, f"{pid}\n".encode())
+    time.sleep(600)
+
+
+@pytest.mark.parametrize("way", ["killed", "abort"])
+def test_workers_end_with_their_launcher(way: str, tmp_path: Path) -> None:
+    """A second training must not begin beside workers of a launcher that was killed."""
+    run = start([], tmp_path / "log", before=partial(_lost_launcher, 1, str(tmp_path)))
+    _wait(lambda: run.text.endswith("\n"), run)
+    worker = int(run.text)
+    assert not _gone(worker)
+    if way == "killed":
+        run.process.kill()
+    else:
+        (tmp_path / "abort").touch()
+    _wait(lambda: _gone(worker), run, 10)
+    run.process.kill()
+    run.wait()
+
+
+def test_an_error_is_told_once(settings: Settings, tmp_path: Path) -> None:
+    """Broken images are found by the workers, after the start."""
+    listed = Path(settings["data.train.path"])
+    lines = [f"{listed.parent}/{line}" for line in listed.read_text().splitlines()]
+    for number in range(10):
+        (tmp_path / f"{number}.png").write_bytes(b"no picture")
+        lines.append(f"{tmp_path}/{number}.png 0")
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    base = settings | {"data.train.path": str(tmp_path / "list.txt"), "nproc": 2, "data.cache": "memory"}
+    text = finish(["train", *flags(base)], tmp_path / "log", code=3)
+    assert text.count("error:") == 1 and text.count("images cannot be used") == 1
+    assert "Traceback" not in text and "max_broken" in text
+
+
+def test_torchrun(settings: Settings, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    base = settings | {"precision": "fp32"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"]
+    command += ["-m", "kinsight", "train", *flags(base | {"output": str(output)})]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "2 process(es)" in done.stderr and done.stderr.count("network     conv4") == 1
+    runs = start_group(["train", *flags(base | {"output": str(tmp_path / "whole")})], 2, tmp_path / "whole.log")
+    assert [run.wait() for run in runs] == [0, 0]
+    assert outcome(output) == outcome(tmp_path / "whole")
