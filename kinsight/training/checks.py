@@ -1,5 +1,8 @@
 """What must hold between settings, images and processes, checked before anything is trained."""
 
+import os
+
+import torch
 from torch import nn
 
 from kinsight.data import Records, Sampler
@@ -7,6 +10,8 @@ from kinsight.errors import DataError, SpecError
 from kinsight.parallel.collectives import world_size
 from kinsight.parallel.groups import processes_here, under_launcher
 from kinsight.specs.train import TrainSpec
+
+_PROCESSES_PER_CORE = 4  # on a CPU; more only wait for each other
 
 
 def check_classes(spec: TrainSpec, records: Records) -> None:
@@ -36,6 +41,27 @@ def check_validation_classes(records: Records) -> None:
             f"no class of {records.source} has two images, so nothing can be retrieved",
             field="data.validation",
             remedy="give validation images of which at least two share a class",
+        )
+
+
+def check_processes(spec: TrainSpec, device: torch.device, processes: int) -> None:
+    """The processes about to be started have something to do, and this machine can hold them. Raises SpecError."""
+    if processes > spec.batch.size:
+        raise SpecError(
+            "run.batch-too-small",
+            f"a batch of {spec.batch.size} images cannot be shared by {processes} processes",
+            field=f"nproc={processes}",
+            remedy=f"set nproc to at most {spec.batch.size}, or raise batch.size",
+        )
+    cuda = device.type == "cuda"
+    most = torch.cuda.device_count() if cuda else _PROCESSES_PER_CORE * (os.cpu_count() or 1)
+    if processes > most:
+        what = f"{most} GPUs" if cuda else f"{os.cpu_count()} cores, and each process takes about half a GiB by itself"
+        raise SpecError(
+            "run.nproc",
+            f"this machine has {what}",
+            field=f"nproc={processes}",
+            remedy=f"set nproc to at most {most}, or leave it away",
         )
 
 

@@ -18,6 +18,7 @@ from kinsight.specs.load import as_tree, of
 from kinsight.specs.train import TrainSpec
 from kinsight.training import checkpoint
 from kinsight.training.broken import collect_broken, put_back_broken
+from kinsight.training.checks import check_processes
 from kinsight.training.loop import fit
 from kinsight.training.record import Record, read_rows
 from kinsight.training.run_folder import HEADER, RunFolder
@@ -51,6 +52,7 @@ def train(spec: TrainSpec | Mapping[str, Any], *, overwrite: bool = False) -> Tr
     if under_launcher() or processes == 1:
         with process_group(device):
             return _train_here(settled(spec), overwrite)
+    check_processes(spec, device, processes)
     with tempfile.TemporaryDirectory(prefix="kinsight-") as folder:
         file = Path(folder) / "spec.json"
         file.write_text(json.dumps(as_tree(settled(spec))), encoding="utf-8")

@@ -82,3 +82,10 @@ def test_bad_usage_ends_with_a_line_and_a_code(words: list[str], code: int, text
 
 def test_the_reference_page_is_up_to_date():
     assert (ROOT / PAGE).read_text(encoding="utf-8") == page(), "run `just reference`"
+
+
+@pytest.mark.parametrize(("nproc", "text"), [("65", "a batch of 64 images"), ("64", "cores")])
+def test_more_processes_than_can_be_are_refused_before_any_starts(nproc: str, text: str, tmp_path: Path):
+    result = kinsight("train", "--output", "o", "--data.train.path", "l.txt", "--nproc", nproc, cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert f"nproc={nproc}" in result.stderr and text in result.stderr
