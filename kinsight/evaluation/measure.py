@@ -7,12 +7,12 @@ import torch
 
 from kinsight import progress
 from kinsight.errors import DataError
+from kinsight.evaluation.ranking import retrieve
 from kinsight.evaluation.sides import Side
 from kinsight.metrics import (
     RetrievalResult,
     bootstrap_intervals,
     draw_pairs,
-    retrieval_metrics,
     verification_metrics,
 )
 from kinsight.specs.evaluate import EvaluateSpec
@@ -33,18 +33,12 @@ class Measured:
 def measure(spec: EvaluateSpec, query: Side, gallery: Side | None, device: torch.device) -> Measured:
     """Retrieval with intervals over classes, and verification. Raises DataError where no query has a match."""
     searched = gallery or query
-    with progress.task("rank", None, "queries") as task:
-        retrieval = retrieval_metrics(
-            searched.vector_ND,
-            searched.label_N,
-            query=(query.vector_ND, query.label_N) if gallery is not None else None,
-            ks=spec.ks,
-            whole=True,
-            metric=spec.metric,
-            device=device,
-        )
-        task.advance(len(query))
+    with progress.task("rank", len(query), "queries") as task:
+        retrieval, left_out = retrieve(spec, query, gallery, device, task)
     found = Measured(dict(retrieval.means), {}, {}, retrieval)
+    if left_out is not None:
+        found.metrics.update({"map": None, "mrr": None})
+        found.reasons.update({"map": left_out, "mrr": left_out})
     if spec.bootstrap:
         _add_intervals(spec, found)
     _add_verification(spec, found, query, gallery)
