@@ -6,10 +6,14 @@ import shutil
 import time
 from collections.abc import Callable
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 from kinsight import __version__, storage
 from kinsight.errors import KinsightError, RunError
 from kinsight.specs.demo import DoctorSpec
+
+if TYPE_CHECKING:
+    import torch
 
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "pyarrow", "pillow", "s3fs", "pydantic", "simplejpeg")
 _CREDENTIALS = ("OSS_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID", "AWS_PROFILE")
@@ -82,7 +86,7 @@ def _arithmetic() -> str:
     return f"{chosen.name} on {device.type} ({chosen.why}); matrix products: {measured}"
 
 
-def _product_gflops(device: "torch.device", dtype: "torch.dtype") -> float:  # noqa: F821
+def _product_gflops(device: "torch.device", dtype: "torch.dtype") -> float:
     import torch
 
     size = 1024
