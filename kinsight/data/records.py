@@ -162,7 +162,7 @@ class Records:
             "data.label-count",
             f"has {len(labels)} labels{f' ({names})' if names else ''} where exactly one is needed{more}",
             field=self.place(i),
-            remedy="give each image one label, or use `task: multilabel`",
+            remedy="give each image one label",
         )
 
 

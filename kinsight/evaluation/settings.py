@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kinsight.specs.base import Spec
-from kinsight.specs.load import as_tree
+from kinsight.specs.load import as_tree, tree_as_yaml
 from kinsight.storage import Address
 
 
@@ -13,10 +13,15 @@ def printed_tree(spec: Spec) -> dict[str, Any]:
     return _printed(as_tree(spec))
 
 
+def printed_yaml(spec: Spec) -> str:
+    """`printed_tree` as the YAML file stored with an artefact."""
+    return tree_as_yaml(printed_tree(spec))
+
+
 def differing_fields(before: dict[str, Any], now: dict[str, Any], ignored: Sequence[str]) -> list[str]:
     """`name was x, now y` for every setting that differs, but for the `ignored` ones and what lies below them."""
     old, new = _flat(before), _flat(now)
-    names = [name for name in {**old, **new} if name.partition(".")[0] not in ignored]
+    names = [name for name in {**old, **new} if not any(f"{name}.".startswith(f"{other}.") for other in ignored)]
     return [f"{name} was {old.get(name)!r}, now {new.get(name)!r}" for name in names if old.get(name) != new.get(name)]
 
 

@@ -31,7 +31,12 @@ def as_tree(spec: Spec) -> dict[str, Any]:
 
 def as_yaml(spec: Spec) -> str:
     """A spec as the YAML file that gives it back."""
-    return yaml.safe_dump(as_tree(spec), sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
+    return tree_as_yaml(as_tree(spec))
+
+
+def tree_as_yaml(tree: dict[str, Any]) -> str:
+    """Plain data as YAML, in its order."""
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
 
 
 def of(model: type[S], given: S | Mapping[str, Any]) -> S:

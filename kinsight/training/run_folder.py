@@ -19,13 +19,13 @@ from typing import IO, Any, Self
 
 from kinsight import storage
 from kinsight.errors import DataError, InterruptedRun, RunError, SpecError
+from kinsight.evaluation.settings import printed_yaml
 from kinsight.parallel.groups import barrier, broadcast_text, is_main
-from kinsight.specs.load import as_tree, as_yaml
 from kinsight.specs.train import TrainSpec
 from kinsight.storage.local import remove_local
 from kinsight.training import checkpoint
 from kinsight.training.checkpoint_files import copy_folder
-from kinsight.training.run_settings import differing_fields, read_settings
+from kinsight.training.run_settings import other_settings, read_settings
 
 try:
     import fcntl
@@ -105,7 +105,7 @@ class RunFolder:
             else:
                 if self._overwrite:
                     self._clear(output)
-                storage.write_bytes(str(output.path / SPEC), as_yaml(self.spec).encode())
+                storage.write_bytes(str(output.path / SPEC), printed_yaml(self.spec).encode())
                 self._take(output.path / SPEC)
                 output.sync()
         barrier()
@@ -129,7 +129,7 @@ class RunFolder:
             self._lock = None
 
     def _refuse_if_other(self, before: dict[str, Any], finished: bool) -> None:
-        differing = differing_fields(before, as_tree(self.spec))
+        differing = other_settings(before, self.spec)
         if differing:
             raise SpecError(
                 "run.other-settings",

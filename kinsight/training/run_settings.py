@@ -7,11 +7,11 @@ import yaml
 from pydantic import ValidationError
 
 from kinsight.errors import DataError
-from kinsight.specs.load import as_tree
+from kinsight.evaluation.settings import differing_fields, printed_tree
 from kinsight.specs.train import TrainSpec
 
 # What may differ between a run and its continuation: where it computes, not what.
-_MACHINE = ("output", "nproc", "device", "data.workers", "data.cache", "checkpoint.")
+_MACHINE = ("output", "nproc", "device", "data.workers", "data.cache", "checkpoint")
 
 
 def read_settings(file: Path) -> dict[str, Any] | None:
@@ -32,26 +32,14 @@ def read_settings(file: Path) -> dict[str, Any] | None:
     return tree
 
 
-def differing_fields(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """`name: before → now` for every setting that makes two specs different runs."""
-    old, new = _flat(_completed(before)), _flat(now)
-    names = [name for name in {**old, **new} if not name.startswith(_MACHINE)]
-    return [f"{name} was {old.get(name)!r}, now {new.get(name)!r}" for name in names if old.get(name) != new.get(name)]
+def other_settings(before: dict[str, Any], spec: TrainSpec) -> list[str]:
+    """`name was x, now y` for every setting that makes `spec` another run than the one started with `before`."""
+    return differing_fields(_completed(before), printed_tree(spec), _MACHINE)
 
 
 def _completed(tree: dict[str, Any]) -> dict[str, Any]:
     """Settings of an earlier version, with the defaults of those that have come since."""
     try:
-        return as_tree(TrainSpec.model_validate(tree))
+        return printed_tree(TrainSpec.model_validate(tree))
     except ValidationError:
         return tree
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -17,6 +17,7 @@ from kinsight.data import (
     read_records,
     require_images,
 )
+from kinsight.evaluation.settings import printed_tree
 from kinsight.losses import Objective, build_objective
 from kinsight.models import BundleHeader, EmbeddingNet, build_network, check_model, has_published_weights, make_header
 from kinsight.parallel.batchnorm import convert
@@ -25,7 +26,6 @@ from kinsight.parallel.device import Arithmetic, choose_precision
 from kinsight.parallel.groups import is_main, processes_here
 from kinsight.progress import say, warn
 from kinsight.specs.data import Augment
-from kinsight.specs.load import as_tree
 from kinsight.specs.train import TrainSpec
 from kinsight.training.averaging import WeightAverage
 from kinsight.training.checkpoint import Origin
@@ -199,7 +199,7 @@ def origin(prepared: Prepared) -> Origin:
     """What a checkpoint of this training belongs to."""
     validation = prepared.validation.records.fingerprint if prepared.validation is not None else None
     data = {"training": prepared.records.fingerprint, "validation": validation}
-    return Origin(as_tree(prepared.spec), data)
+    return Origin(printed_tree(prepared.spec), data)
 
 
 def bundle_header(prepared: Prepared) -> BundleHeader:
@@ -211,7 +211,7 @@ def bundle_header(prepared: Prepared) -> BundleHeader:
         image=spec.data,
         class_names=prepared.records.class_names,
         data_fingerprint=prepared.records.fingerprint,
-        spec=as_tree(spec),
+        spec=printed_tree(spec),
     )
 
 

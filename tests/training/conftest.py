@@ -1,12 +1,9 @@
 """Small image sets, and settings that train on them within a second."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from train_runs import draw_images
-
-Settings = dict[str, Any]
+from train_runs import Settings, draw_images
 
 
 @pytest.fixture(scope="session")
@@ -38,15 +35,3 @@ def settings(image_folder: Path, tmp_path: Path) -> Settings:
         "steps": 12,
         "device": "cpu",
     }
-
-
-def spec_of(settings: Settings) -> dict[str, Any]:
-    """Flags as the tree of a spec."""
-    tree: dict[str, Any] = {}
-    for key, value in settings.items():
-        *above, name = key.replace("-", "_").split(".")
-        place = tree
-        for part in above:
-            place = place.setdefault(part, {})
-        place[name] = value
-    return tree

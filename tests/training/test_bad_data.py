@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Settings, spec_of
-from train_runs import finish_group, flags, start_group
+from train_runs import Settings, finish_group, flags, spec_of, start_group
 
 from kinsight import train
 from kinsight.errors import DataError, KinsightError, SpecError

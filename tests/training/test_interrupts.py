@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from conftest import Settings
-from train_runs import Run, checkpoints, finish, flags, outcome, rows, start
+from train_runs import Run, Settings, checkpoints, finish, flags, outcome, rows, start
 
 
 def _trained(output: Path) -> Callable[[], bool]:

@@ -10,8 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import Settings
-from train_runs import Run, checkpoints, finish, flags, outcome, rows, start, start_group
+from train_runs import Run, Settings, checkpoints, finish, finish_group, flags, outcome, rows, start
 
 from kinsight.parallel.launch import end_with_launcher
 
@@ -43,6 +42,7 @@ def _wait(condition: Callable[[], bool], run: Run, limit_s: float = 60) -> None:
 
 
 def test_lost_processes_and_stops(settings: Settings, image_folder: Path, tmp_path: Path) -> None:
+    """One run: a process of it is killed, it is stopped, and then another launcher takes it to its end."""
     output = tmp_path / "run"
     base = settings | {
         "data.validation.path": str(image_folder / "validation/list.txt"),
@@ -60,7 +60,7 @@ def test_lost_processes_and_stops(settings: Settings, image_folder: Path, tmp_pa
     os.kill(workers[1], signal.SIGKILL)
     started = time.monotonic()
     assert run.wait() == 1
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 20
     assert "the process of rank 1 was ended by SIGKILL; the run stopped" in run.text
     assert "give the same command again" in run.text and "Traceback" not in run.text
     assert _gone(workers[0])
@@ -72,15 +72,21 @@ def test_lost_processes_and_stops(settings: Settings, image_folder: Path, tmp_pa
     workers = _workers(run)
     os.killpg(run.pid, signal.SIGINT)
     assert run.wait() == 130
-    assert f"the state is saved in {output}" in run.text
-    assert run.text.count("stopping after this step and saving") == 1 and "Traceback" not in run.text
+    assert f"the state is saved in {output}" in run.text and "from step" in run.text
+    assert run.text.count("stopping after this step and saving") == 1
+    assert "Warning" not in run.text and "Traceback" not in run.text
     assert all(map(_gone, workers.values()))
 
-    text = finish(words, tmp_path / "log3")
-    assert "Warning" not in text and "Traceback" not in text
-    # what a group under another launcher computes, undisturbed
-    runs = start_group(["train", *flags(base | {"output": str(tmp_path / "whole")})], 2, tmp_path / "whole.log")
-    assert [run.wait() for run in runs] == [0, 0]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    command += ["--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1", "-m", "kinsight"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    without = ["train", *flags(base | {"output": str(output)})]
+    done = subprocess.run([*command, *without], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "from step" in done.stderr and "2 process(es)" in done.stderr
+    assert done.stderr.count("network     conv4") == 1, "only the main process talks"
+
+    finish_group(["train", *flags(base | {"output": str(tmp_path / "whole")})], 2, tmp_path / "whole.log")
     assert outcome(output) == outcome(tmp_path / "whole")
 
 
@@ -124,18 +130,3 @@ def test_an_error_is_told_once(settings: Settings, tmp_path: Path) -> None:
     text = finish(["train", *flags(base)], tmp_path / "log", code=3)
     assert text.count("error:") == 1 and text.count("images cannot be used") == 1
     assert "Traceback" not in text and "max_broken" in text
-
-
-def test_torchrun(settings: Settings, tmp_path: Path) -> None:
-    output = tmp_path / "run"
-    base = settings | {"precision": "fp32"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
-    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"]
-    command += ["-m", "kinsight", "train", *flags(base | {"output": str(output)})]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert "2 process(es)" in done.stderr and done.stderr.count("network     conv4") == 1
-    runs = start_group(["train", *flags(base | {"output": str(tmp_path / "whole")})], 2, tmp_path / "whole.log")
-    assert [run.wait() for run in runs] == [0, 0]
-    assert outcome(output) == outcome(tmp_path / "whole")

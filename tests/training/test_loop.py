@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Settings, spec_of
 from safetensors.numpy import load_file
-from train_runs import rows
+from train_runs import Settings, rows, spec_of
 
 from kinsight import train
 from kinsight.errors import RunError

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Settings, spec_of
 from pydantic import TypeAdapter
+from train_runs import Settings, spec_of
 
 from kinsight import train
 from kinsight.losses import build_objective

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Settings
 from safetensors.numpy import load_file
-from train_runs import checkpoints, finish, finish_group, flags, outcome, rows, start_group
+from train_runs import Settings, checkpoints, finish, finish_group, flags, outcome, rows, start_group
 
 LOSSES: dict[str, Settings] = {
     # 6 + 5 + 5 images of each batch

@@ -3,8 +3,7 @@
 import signal
 from pathlib import Path
 
-from conftest import Settings
-from train_runs import checkpoints, finish, flags, outcome, rows, start
+from train_runs import Settings, checkpoints, finish, flags, outcome, rows, start
 
 from kinsight.storage.local import ASIDE_PREFIX
 

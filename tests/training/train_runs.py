@@ -19,6 +19,8 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import load_file
 
+Settings = dict[str, Any]
+
 _PRELOAD = [
     "kinsight.cli",
     "kinsight.training",
@@ -188,3 +190,15 @@ def outcome(output: Path) -> dict[str, Any]:
         "tensors": tensors,
         "random": random,
     }
+
+
+def spec_of(settings: Settings) -> dict[str, Any]:
+    """Flags as the tree of a spec."""
+    tree: dict[str, Any] = {}
+    for key, value in settings.items():
+        *above, name = key.replace("-", "_").split(".")
+        place = tree
+        for part in above:
+            place = place.setdefault(part, {})
+        place[name] = value
+    return tree
