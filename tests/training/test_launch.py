@@ -34,7 +34,7 @@ def _gone(pid: int) -> bool:
         return True
 
 
-def _wait(condition: Callable[[], bool], run: Run, limit_s: float = 60) -> None:
+def _wait(condition: Callable[[], bool], run: Run, limit_s: float = 120) -> None:
     deadline = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < deadline, run.text
@@ -48,7 +48,7 @@ def test_lost_processes_and_stops(settings: Settings, image_folder: Path, tmp_pa
         "data.validation.path": str(image_folder / "validation/list.txt"),
         "model.neck.kind": "bnneck",
         "precision": "fp32",
-        "steps": 60,
+        "steps": 40,
         "checkpoint.every-epochs": 1,
     }
     words = ["train", *flags(base | {"output": str(output), "nproc": 2, "data.workers": 2})]

@@ -48,7 +48,7 @@ class Run:
     def pid(self) -> int:
         return self.process.pid
 
-    def wait(self, limit_s: float = 60.0) -> int:
+    def wait(self, limit_s: float = 120.0) -> int:
         """Its exit code; negative for a signal."""
         self.process.join(limit_s)
         if self.process.exitcode is None:
@@ -61,7 +61,7 @@ class Run:
         return self.log.read_text(encoding="utf-8")
 
     def signal_when(
-        self, condition: Callable[[], bool], number: signal.Signals = signal.SIGKILL, *, limit_s: float = 60.0
+        self, condition: Callable[[], bool], number: signal.Signals = signal.SIGKILL, *, limit_s: float = 120.0
     ) -> int:
         """Send a signal as soon as `condition` holds; the exit code."""
         deadline = time.monotonic() + limit_s
