@@ -16,11 +16,16 @@ from typing import IO, Any
 
 _LINE_EVERY_S = 10.0
 _EVENT_EVERY_S = 1.0
+_ROOMY = 100  # columns of a terminal that also has room for the time elapsed
+_bars: list[Any] = []  # the bar on the terminal, if there is one
 
 
 def console() -> Any:
-    """The rich console for messages to people: standard error."""
+    """The rich console for messages to people: standard error; the bar's own while there is one, to write above it."""
     from rich.console import Console
+
+    if _bars:
+        return _bars[-1].console
 
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -87,6 +92,11 @@ class Task:
         self.done = self._base = done
         self._started = time.monotonic()
         self._show(force=True)
+
+    def at(self, stage: str) -> None:
+        """Show what is being done now in the place of the name."""
+        if self._bar is not None:
+            self._bar.update(self._bar_id, description=stage)
 
     def note(self, **fields: Any) -> None:
         """Change what is shown beside the bar."""
@@ -156,7 +166,11 @@ def task(
         with _rich_bar() as bar:
             work._bar = bar
             work._bar_id = bar.add_task(name, total=total, rate="", detail="")
-            yield work
+            _bars.append(bar)
+            try:
+                yield work
+            finally:
+                _bars.remove(bar)
     else:
         yield work
     if events is not None:
@@ -172,17 +186,20 @@ def _rich_bar() -> Any:
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.table import Column
 
+    # Where the terminal is narrow, the bar gives way and the numbers stay whole.
+    here = console()
+    elapsed = (TimeElapsedColumn(Column(no_wrap=True)), TextColumn("/")) if here.width >= _ROOMY else ()
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
         TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("/"),
-        TimeRemainingColumn(),
+        *elapsed,
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
         TextColumn("{task.fields[detail]}"),
-        console=console(),
+        console=here,
         transient=False,
         refresh_per_second=4,
     )

@@ -27,7 +27,8 @@ from kinsight.progress import say
 
 _FOLDER = "KINSIGHT_LAUNCH_FOLDER"
 _STOP, _ABORT = "stop", "abort"
-_WATCH_EVERY_S = 0.5
+_WATCH_EVERY_S = 0.2
+STOPPING = "stopping after this step and saving; Ctrl-C again stops at once, back to the last checkpoint"
 _REMEDY = "the last checkpoint, if there is one, is intact: give the same command again to go on from it"
 
 
@@ -94,12 +95,19 @@ def report_crash(error: BaseException) -> None:
 
 
 def end_with_launcher() -> None:
-    """From now on this process ends when the launching process is gone or told to abort."""
+    """From now on this process ends when the launching process is gone or told to abort.
+
+    The main one tells the user that a stop was asked for: it knows what is on the terminal.
+    """
     folder, launcher = launch_folder(), os.getppid()
     assert folder is not None, "only processes that `launch` started end with it"
 
     def watch() -> None:
+        silent = os.environ.get("RANK") != "0"
         while os.getppid() == launcher and not (folder / _ABORT).exists():
+            if not silent and stop_asked():
+                say(STOPPING)
+                silent = True
             time.sleep(_WATCH_EVERY_S)
         os._exit(1)
 
@@ -164,9 +172,7 @@ def _signals_become_requests(folder: Path) -> Iterator[None]:
         if (folder / _STOP).exists() and number == signal.SIGINT:
             (folder / _ABORT).touch()
             raise KeyboardInterrupt
-        if not (folder / _STOP).exists():
-            say("stopping after this step and saving; Ctrl-C again stops at once, back to the last checkpoint")
-            (folder / _STOP).touch()
+        (folder / _STOP).touch()
 
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -75,7 +75,9 @@ def fit(prepared: Prepared, run: RunFolder, record: Record, stop: StopRequest) -
             bar.advance(1)
             epoch_ended = position.batch == 0
             if _validation_is_due(prepared, epoch_ended):
+                bar.at("validate")
                 bar.note(**{spec.validate_.metric: validate(prepared, run, record)})
+                bar.at("train")
                 position.stopped_early = _stands_still(prepared)
             save = agreed.save or (epoch_ended and position.epoch % spec.checkpoint.every_epochs == 0)
             if save or agreed.stop or position.step == total_steps or position.stopped_early:
@@ -95,12 +97,12 @@ def _fill_caches(prepared: Prepared, record: Record) -> None:
     """Read the images that are kept in memory, before the first step."""
     if prepared.spec.data.cache == "none":
         return
-    for loader in (prepared.loader, prepared.validation):
+    for purpose, loader in (("training", prepared.loader), ("validation", prepared.validation)):
         if loader is not None:
-            count, quiet = len(loader.records), not is_main()
+            name, count, quiet = f"read {purpose}", len(loader.records), not is_main()
             with (
                 prepared.children.starting(),
-                progress.task("read", count, "images", events=record.events, quiet=quiet) as bar,
+                progress.task(name, count, "images", events=record.events, quiet=quiet) as bar,
             ):
                 loader.fill(bar.advance)
 

@@ -9,7 +9,7 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 
 from kinsight.parallel.groups import is_main, under_launcher
-from kinsight.parallel.launch import launch_folder, stop_asked
+from kinsight.parallel.launch import STOPPING, launch_folder, stop_asked
 from kinsight.progress import say
 
 
@@ -32,9 +32,8 @@ class StopRequest:
         if self._signalled and number == signal.SIGINT and not under_launcher():
             raise KeyboardInterrupt
         if not self._signalled and is_main() and launch_folder() is None:
-            text = "stopping after this step and saving; Ctrl-C again stops at once, back to the last checkpoint"
             # In a thread, since what the signal interrupted may be writing to the same stream.
-            threading.Thread(target=say, args=(text,)).start()
+            threading.Thread(target=say, args=(STOPPING,)).start()
         self._signalled = True
 
 
