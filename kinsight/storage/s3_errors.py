@@ -116,11 +116,16 @@ def _client_side(error: Exception, address: Address, endpoint: Endpoint) -> Exce
                 f"{address}: no trusted encrypted connection to {endpoint.server}",
                 remedy="check the endpoint (http:// or https://) and the certificates (AWS_CA_BUNDLE)",
             )
+        case boto.ProfileNotFound():
+            return StorageError(
+                "storage.credentials",
+                f"{address}: AWS_PROFILE names a profile that the AWS configuration files do not have",
+                remedy="name one of theirs, or unset AWS_PROFILE",
+            )
         case (
             boto.NoCredentialsError()
             | boto.PartialCredentialsError()
             | boto.CredentialRetrievalError()
-            | boto.ProfileNotFound()
             | boto.TokenRetrievalError()
         ):
             return StorageError(

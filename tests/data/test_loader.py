@@ -241,7 +241,7 @@ def test_a_storage_error_comes_through_as_it_is(workers, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "x")
     monkeypatch.setenv("AWS_PROFILE", "there-is-no-such-profile")
-    with pytest.raises(StorageError):
+    with pytest.raises(StorageError, match="AWS_PROFILE names a profile"):
         list(iterate(records_of(["s3://bucket/a.jpg"]), SMALL, batch_size=4, workers=workers))
 
 

@@ -76,7 +76,7 @@ class Run:
 def start(words: Sequence[str], log: Path, *, before: Callable[[], None] | None = None, **environment: str) -> Run:
     """`kinsight WORDS` in a process of its own, and of its own process group; `before` is called in it first."""
     multiprocessing.set_forkserver_preload(_PRELOAD)
-    process = _CONTEXT.Process(target=_main, args=(list(words), str(log), environment, before))
+    process = _CONTEXT.Process(target=_main, args=(list(words), str(log), os.environ | environment, before))
     log.touch()
     process.start()
     return Run(process, log)
@@ -116,7 +116,8 @@ def finish_group(
 
 def _main(words: list[str], log: str, environment: dict[str, str], before: Callable[[], None] | None) -> None:
     os.setpgid(0, 0)
-    os.environ.update({"OMP_NUM_THREADS": "1", **environment})
+    os.environ.clear()  # the server of the forks has the environment of whoever started it
+    os.environ.update(environment | {"OMP_NUM_THREADS": "1"})
     stream = os.open(log, os.O_WRONLY | os.O_APPEND)
     os.dup2(stream, 1)
     os.dup2(stream, 2)
