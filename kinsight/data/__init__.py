@@ -12,3 +12,5 @@ from kinsight.data.samplers import build_sampler as build_sampler
 from kinsight.data.sources.presence import missing_images as missing_images
 from kinsight.data.sources.presence import require_images as require_images
 from kinsight.data.sources.read import read_records as read_records
+from kinsight.data.stored import Embeddings as Embeddings
+from kinsight.data.stored import load_embeddings as load_embeddings

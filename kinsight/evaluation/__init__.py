@@ -1,8 +1,8 @@
 """Embedding images and measuring embeddings."""
 
+from kinsight.data.stored import Embeddings, load_embeddings
 from kinsight.evaluation.embed import embed
 from kinsight.evaluation.evaluate import EvaluationResult, evaluate
 from kinsight.evaluation.model import Model, load
-from kinsight.evaluation.stored import Embeddings, load_embeddings
 
 __all__ = ["Embeddings", "EvaluationResult", "Model", "embed", "evaluate", "load", "load_embeddings"]

@@ -7,9 +7,8 @@ from typing import Any
 import yaml
 
 from kinsight import storage
-from kinsight.data import Records
+from kinsight.data import Records, vectors
 from kinsight.errors import SpecError
-from kinsight.evaluation import vectors
 from kinsight.evaluation.model import Model
 from kinsight.evaluation.settings import differing_fields, printed_tree
 from kinsight.specs.evaluate import EmbedSpec

@@ -20,13 +20,14 @@ import pyarrow as pa
 import torch
 
 from kinsight import __version__, progress, storage
-from kinsight.evaluation import vectors
+from kinsight.data import vectors
 from kinsight.evaluation.embed import open_model
 from kinsight.evaluation.measure import Measured, measure
 from kinsight.evaluation.model import Model
 from kinsight.evaluation.pictures import draw_retrieval
 from kinsight.evaluation.settings import printed_tree
 from kinsight.evaluation.sides import Side, embedded_sides, stored_sides
+from kinsight.evaluation.thresholds import keep_thresholds
 from kinsight.metrics import RetrievalResult, class_table
 from kinsight.progress import clean
 from kinsight.specs.evaluate import EvaluateSpec
@@ -64,6 +65,8 @@ def evaluate(spec: EvaluateSpec | Mapping[str, Any]) -> EvaluationResult:
     found = measure(spec, query, gallery, model.device if model is not None else torch.device("cpu"))
     with output:
         _write(spec, model, query, gallery, found, output)
+    if spec.bundle is not None and spec.write_thresholds:
+        keep_thresholds(spec.bundle, found.decision)
     _print(spec, found.metrics)
     return EvaluationResult(clean(found.metrics), spec.output)
 
@@ -107,6 +110,7 @@ def _header(
         "data_fingerprint": query.fingerprint,
         "gallery_fingerprint": gallery.fingerprint if gallery is not None else None,
         "thresholds": found.thresholds,
+        "decision": found.decision.model_dump(mode="json") if found.decision is not None else None,
         "not_measurable": found.reasons,
         "broken_images": [{"image": uri, "reason": why} for uri, why in broken],
         "spec": printed_tree(spec),

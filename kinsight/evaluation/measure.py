@@ -1,6 +1,6 @@
 """All numbers of an evaluation, from two sides of labelled vectors."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -10,24 +10,30 @@ from kinsight.errors import DataError
 from kinsight.evaluation.ranking import retrieve
 from kinsight.evaluation.sides import Side
 from kinsight.metrics import (
+    DrawnPairs,
     RetrievalResult,
     bootstrap_intervals,
+    decision_thresholds,
     draw_pairs,
     verification_metrics,
 )
+from kinsight.models import ThresholdPoint, Thresholds
 from kinsight.specs.evaluate import EvaluateSpec
 
 
-@dataclass(frozen=True)
+@dataclass
 class Measured:
     """metrics: flat name -> number, None where the data cannot tell; reasons: why, by name. thresholds: similarities
-    behind the verification numbers, by name.
+    behind the verification numbers, by name. decision: thresholds with bounded error rates, as bundles carry them; None
+    where no pairs can be drawn. pairs: what verification was measured on.
     """
 
     metrics: dict[str, Any]
     reasons: dict[str, str]
     thresholds: dict[str, float]
     retrieval: RetrievalResult
+    decision: Thresholds | None = None
+    pairs: DrawnPairs | None = None
 
 
 def measure(spec: EvaluateSpec, query: Side, gallery: Side | None, device: torch.device) -> Measured:
@@ -70,10 +76,11 @@ def _add_intervals(spec: EvaluateSpec, found: Measured) -> None:
 def _add_verification(spec: EvaluateSpec, found: Measured, query: Side, gallery: Side | None) -> None:
     """From pairs of all images; with a gallery, those of both sides."""
     sides = [side for side in (query, gallery) if side is not None]
+    label_N = torch.cat([side.label_N for side in sides])
     try:
         pairs = draw_pairs(
             torch.cat([side.vector_ND for side in sides]) if gallery is not None else query.vector_ND,
-            torch.cat([side.label_N for side in sides]),
+            label_N,
             max_pairs=spec.max_pairs,
             seed=spec.seed,
             metric=spec.metric,
@@ -86,3 +93,20 @@ def _add_verification(spec: EvaluateSpec, found: Measured, query: Side, gallery:
     found.reasons.update(verification.reasons)
     found.thresholds.update(verification.thresholds)
     found.metrics["same_pairs"], found.metrics["different_pairs"] = len(pairs.same_P), len(pairs.different_P)
+    found.pairs, found.decision = pairs, _decision(spec, pairs, label_N, query.fingerprint)
+
+
+def _decision(spec: EvaluateSpec, pairs: DrawnPairs, label_N: torch.Tensor, fingerprint: str | None) -> Thresholds:
+    points, unsupported = decision_thresholds(
+        pairs, label_N, fmrs=spec.fprs, confidence=spec.confidence, seed=spec.seed
+    )
+    return Thresholds(
+        metric=spec.metric,
+        confidence=spec.confidence,
+        classes=int(label_N.unique().numel()),
+        same_pairs=len(pairs.same_P),
+        different_pairs=len(pairs.different_P),
+        data_fingerprint=fingerprint,
+        points=tuple(ThresholdPoint(**asdict(point)) for point in points),
+        unsupported=unsupported,
+    )

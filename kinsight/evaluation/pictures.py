@@ -1,16 +1,15 @@
 """The picture of an evaluation: queries with what was found for them, as many mistakes as there are in all."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 
 from kinsight import progress
 from kinsight.data import BrokenImage
 from kinsight.data.reading import read_image
+from kinsight.data.thumbnails import thumbnail
 from kinsight.errors import KinsightError
 from kinsight.evaluation.measure import Measured
 from kinsight.evaluation.sides import Side
@@ -92,19 +91,6 @@ def _any_readable(uris: Sequence[str]) -> bool:
 def _pixels(uri: str) -> np.ndarray:
     """An image as people see it, at the size of a tile; grey where it cannot be read any more."""
     try:
-        with Image.open(io.BytesIO(read_image(uri))) as image:
-            image.draft("RGB", (2 * _PIXELS, 2 * _PIXELS))
-            upright = ImageOps.exif_transpose(image)
-            upright.thumbnail((2 * _PIXELS, 2 * _PIXELS))
-            return _eight_bits(upright)
-    except Exception:  # whatever is wrong with one picture, the numbers stand
+        return thumbnail(uri, 2 * _PIXELS)
+    except KinsightError:  # whatever is wrong with one picture, the numbers stand
         return np.full((_PIXELS, _PIXELS, 3), 128, np.uint8)
-
-
-def _eight_bits(image: Image.Image) -> np.ndarray:
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        return (np.asarray(image).astype(np.float64) / 257).clip(0, 255).astype(np.uint8)
-    if image.has_transparency_data:
-        colour = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", colour.size, "white"), colour)
-    return np.asarray(image.convert("RGB"))

@@ -10,11 +10,11 @@ from torch import Tensor
 from kinsight import progress
 from kinsight.data import Records, read_records, require_images
 from kinsight.data.arrow import pc
+from kinsight.data.stored import Embeddings, load_embeddings
 from kinsight.errors import DataError
 from kinsight.evaluation.embed import open_loader
 from kinsight.evaluation.embedding import embed_records
 from kinsight.evaluation.model import Model
-from kinsight.evaluation.stored import Embeddings, load_embeddings
 from kinsight.specs.data import Source
 from kinsight.specs.evaluate import EvaluateSpec
 

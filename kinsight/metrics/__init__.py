@@ -18,6 +18,7 @@ from kinsight.metrics.ranking import (
 )
 from kinsight.metrics.relation import PairRelation, SameLabel
 from kinsight.metrics.retrieval import RetrievalResult, retrieval_metrics
+from kinsight.metrics.thresholds import Threshold, decision_thresholds
 from kinsight.metrics.verification import (
     FoldAccuracy,
     OperatingPoint,
@@ -42,6 +43,7 @@ __all__ = [
     "RetrievalResult",
     "Roc",
     "SameLabel",
+    "Threshold",
     "VerificationResult",
     "auc",
     "average_precision",
@@ -49,6 +51,7 @@ __all__ = [
     "bootstrap_intervals",
     "class_table",
     "cmc_curve",
+    "decision_thresholds",
     "draw_pairs",
     "eer",
     "fold_accuracy",

@@ -7,10 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kinsight.models.artefact import BundleHeader
+    from kinsight.models.artefact import BundleHeader, load_header, write_thresholds
     from kinsight.models.build import backbone_dim, build_backbone, build_network, check_model
     from kinsight.models.bundle import Bundle, load_bundle, make_header, save_bundle
     from kinsight.models.network import EmbeddingNet, TaggedParameter
+    from kinsight.models.thresholds import ThresholdPoint, Thresholds
     from kinsight.models.weights import has_published_weights
 
 _HOME = {
@@ -25,6 +26,10 @@ _HOME = {
     "save_bundle": "bundle",
     "EmbeddingNet": "network",
     "TaggedParameter": "network",
+    "ThresholdPoint": "thresholds",
+    "Thresholds": "thresholds",
+    "load_header": "artefact",
+    "write_thresholds": "artefact",
     "has_published_weights": "weights",
 }
 
@@ -33,14 +38,18 @@ __all__ = [
     "BundleHeader",
     "EmbeddingNet",
     "TaggedParameter",
+    "ThresholdPoint",
+    "Thresholds",
     "backbone_dim",
     "build_backbone",
     "build_network",
     "check_model",
     "has_published_weights",
     "load_bundle",
+    "load_header",
     "make_header",
     "save_bundle",
+    "write_thresholds",
 ]
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from kinsight import storage
 from kinsight.errors import DataError, StorageError
 from kinsight.models.state import State
+from kinsight.models.thresholds import Thresholds
 from kinsight.specs.data import ImageSpec
 from kinsight.specs.model import ModelSpec
 
@@ -33,7 +34,8 @@ class BundleHeader(BaseModel):
 
     model, image: the settings that rebuild the network. spec: the whole job that made it, for people.
     mean, std: per channel, in 0..1. metric: similarity that embeddings are meant for.
-    thresholds: decision thresholds with their error rates. data_fingerprint: of the training records.
+    thresholds: similarities from which on two images count as the same, with their error rates.
+    data_fingerprint: of the training records.
     weights_source, weights_licence: of the weights that training started from.
     weights_sha256: of model.safetensors, in hex. kinsight: version that wrote it.
     """
@@ -50,7 +52,7 @@ class BundleHeader(BaseModel):
     embedding_dim: int = Field(ge=1)
     metric: Literal["cosine", "l2", "ip"] = "cosine"
     class_names: tuple[str, ...] = ()
-    thresholds: dict[str, Any] | None = None
+    thresholds: Thresholds | None = None
     data_fingerprint: str | None = None
     weights_source: str = "random"
     weights_licence: str | None = None
@@ -89,6 +91,20 @@ def write_artefact(address: storage.AddressLike, state: State, header: BundleHea
     text = json.dumps(complete.model_dump(mode="json"), indent=2, ensure_ascii=False)
     storage.write_text(place.join(HEADER), text + "\n")
     return complete
+
+
+def write_thresholds(address: storage.AddressLike, thresholds: Thresholds) -> None:
+    """Put thresholds into a finished bundle's header, and change nothing else. Raises as `read_artefact`."""
+    place = _find(storage.Address.parse(address))
+    read_header(place)
+    content = json.loads(storage.read_text(place.join(HEADER)))
+    content["thresholds"] = thresholds.model_dump(mode="json")
+    storage.write_text(place.join(HEADER), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def load_header(address: storage.AddressLike) -> BundleHeader:
+    """The header of the bundle at `address`, or in the run directory there. Raises as `read_artefact`."""
+    return read_header(_find(storage.Address.parse(address)))
 
 
 def read_artefact(address: storage.AddressLike) -> tuple[BundleHeader, State]:

@@ -27,7 +27,6 @@ def make_header(
     image: ImageSpec,
     metric: Literal["cosine", "l2", "ip"] = "cosine",
     class_names: Sequence[str] = (),
-    thresholds: dict[str, Any] | None = None,
     data_fingerprint: str | None = None,
     spec: dict[str, Any] | None = None,
 ) -> BundleHeader:
@@ -45,7 +44,6 @@ def make_header(
         embedding_dim=net.embedding_dim,
         metric=metric,
         class_names=tuple(class_names),
-        thresholds=thresholds,
         data_fingerprint=data_fingerprint,
         weights_source=net.origin.source,
         weights_licence=net.origin.licence,

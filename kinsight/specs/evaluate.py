@@ -64,6 +64,10 @@ class EvaluateSpec(_FromImages):
     bootstrap: int = Field(default=1000, ge=0, description="resamples for confidence intervals over classes; 0: none")
     confidence: float = Field(default=0.95, gt=0, lt=1, description="coverage of the intervals")
     save_embeddings: bool = Field(default=False, description="also store the embeddings under `output`")
+    write_thresholds: bool = Field(
+        default=True,
+        description="with a bundle: put the similarity thresholds at the rates of `fprs` into it, for searches",
+    )
 
     @model_validator(mode="after")
     def _one_origin(self) -> "EvaluateSpec":
@@ -79,6 +83,8 @@ class EvaluateSpec(_FromImages):
             raise ValueError("data and gallery have no effect with embeddings, which carry their labels")
         elif self.save_embeddings:
             raise ValueError("save_embeddings has no effect with embeddings, which are stored already")
+        if self.bundle is None and self.write_thresholds and "write_thresholds" in self.model_fields_set:
+            raise ValueError("write_thresholds has no effect without a bundle to write them into")
         if any(k < 1 for k in self.ks):
             raise ValueError(f"ks={self.ks}: every k must be at least 1")
         if any(not 0 < rate < 1 for rate in self.fprs):

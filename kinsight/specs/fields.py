@@ -24,6 +24,7 @@ class Setting:
     arms: (path of the union, arm name) pairs this setting belongs to, outermost first.
     tag_of: the arms, if this setting is a union's discriminator.
     switch: whether it turns a whole group of settings on (with their defaults) or off.
+    positional: whether a bare word may give it.
     """
 
     path: tuple[str, ...]
@@ -35,6 +36,7 @@ class Setting:
     arms: tuple[tuple[tuple[str, ...], str], ...] = ()
     tag_of: "dict[str, type[Spec]] | None" = None
     switch: bool = False
+    positional: bool = False
 
     @property
     def name(self) -> str:
@@ -73,7 +75,10 @@ def _walk(model: type[Spec], prefix: tuple[str, ...], arms: tuple[Any, ...]) -> 
                 yield Setting(path, bool, True, field.get_default(), field.description or "", "", arms, switch=True)
             yield from _walk(type_, path, arms)
         elif not (arms and _is_tag(field)):
-            yield Setting(path, type_, optional, field.get_default(), field.description or "", bounds(field), arms)
+            extra = field.json_schema_extra
+            bare = isinstance(extra, dict) and bool(extra.get("positional"))
+            default, words = field.get_default(), field.description or ""
+            yield Setting(path, type_, optional, default, words, bounds(field), arms, positional=bare)
 
 
 def without_none(annotation: Any) -> tuple[Any, bool]:

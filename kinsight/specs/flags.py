@@ -36,7 +36,13 @@ def parse(known: list[Setting], words: Words) -> dict[tuple[str, ...], Any]:
         word = words[position]
         position += 1
         if not word.startswith("--"):
-            raise SpecError("spec.stray-word", f"{word!r} is not a flag", remedy="write settings as --name value")
+            setting = next((one for one in known if one.positional and one.path not in found), None)
+            if setting is None:
+                raise SpecError("spec.stray-word", f"{word!r} is not a flag", remedy="write settings as --name value")
+            taken = [word, *(_values(setting, words[position:]) if get_origin(setting.type_) is list else ())]
+            position += len(taken) - 1
+            found[setting.path] = _convert(setting, taken, word)
+            continue
         text, equals, value = word[2:].partition("=")
         name = text.replace("-", "_")
         if name.startswith("no_") and name not in by_name and name[3:] in by_name and not equals:

@@ -17,7 +17,8 @@ COMMON = """\
 def job_help(name: str, summary: str, model: type[Spec], section: str | None, extra: str = "") -> str:
     """The help page of a job, or of one of its sections with more words."""
     groups = _groups(settings(model))
-    lines = [f"kinsight {name} [--spec FILE] [--setting VALUE ...]", "", (model.__doc__ or summary).strip(), ""]
+    bare = "".join(f" {setting.path[-1].upper()}" for setting in settings(model) if setting.positional)
+    lines = [f"kinsight {name}{bare} [--spec FILE] [--setting VALUE ...]", "", (model.__doc__ or summary).strip(), ""]
     if section is not None:
         return "\n".join([*lines, f"{section}: {_section_help(model, section)}", *_rows(groups[section], words=True)])
     single = [rows[0] for rows in groups.values() if len(rows) == 1 and not rows[0].tag_of]

@@ -12,8 +12,9 @@ from servers import rclone_server, use
 from small_set import NAMES, make_bundle, write_list
 
 import kinsight
+from kinsight.data import vectors
 from kinsight.errors import DataError, SpecError, StorageError
-from kinsight.evaluation import load_embeddings, vectors
+from kinsight.evaluation import load_embeddings
 
 
 @pytest.fixture(autouse=True)

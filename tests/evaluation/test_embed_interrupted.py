@@ -11,13 +11,14 @@ import pytest
 from servers import rclone_server, use
 
 import kinsight
-from kinsight.evaluation import load_embeddings, vectors
+from kinsight.data import vectors
+from kinsight.evaluation import load_embeddings
 
-# Sends itself a signal before or after the n-th call of a function of `kinsight.evaluation.vectors`.
+# Sends itself a signal before or after the n-th call of a function of `kinsight.data.vectors`.
 SCRIPT = """
 import os, sys
 from kinsight.cli import main
-from kinsight.evaluation import vectors
+from kinsight.data import vectors
 moment, name, count, number = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 vectors.SHARD_ROWS = 8
 inner, calls = getattr(vectors, name), []

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from kinsight import storage
-from kinsight.errors import DataError, KinsightError
-from kinsight.evaluation.vectors import (
+from kinsight.data.vectors import (
     FORMAT,
     HEADER,
     LABELS,
@@ -24,8 +23,10 @@ from kinsight.evaluation.vectors import (
     shard_name,
     single_labels,
 )
+from kinsight.errors import DataError, KinsightError
 
 _COLUMNS = {
+    "id": pa.types.is_int64,
     "labels": pa.types.is_list,
     "uri": pa.types.is_string,
     "vector": lambda kind: pa.types.is_fixed_size_list(kind) and pa.types.is_float32(kind.value_type),
@@ -36,6 +37,8 @@ _COLUMNS = {
 class Embeddings:
     """vector_ND: float32. label_N: int64, -1 for none. uri_N: strings, empty where unknown. class_names: by label;
     none where only numbers are known. header: see `vectors`; empty for another tool's files.
+    columns: Arrow table with `id` (int64, the image's number in its source), `labels` (lists of integers, none or
+    several in each) and the further columns of the source.
     """
 
     vector_ND: Tensor
@@ -43,6 +46,7 @@ class Embeddings:
     uri_N: pa.ChunkedArray
     class_names: tuple[str, ...] = ()
     header: dict[str, Any] = field(default_factory=dict)
+    columns: pa.Table = field(default_factory=lambda: pa.table({}))
 
 
 def load_embeddings(address: storage.AddressLike) -> Embeddings:
@@ -89,7 +93,7 @@ def _from_shards(place: storage.Address, header: dict[str, Any]) -> Embeddings:
     count, dim = header["count"], header["dim"]
     vector_ND = torch.empty(count, dim)  # filled shard by shard: joining them would take it twice
     label_N = torch.empty(count, dtype=torch.int64)
-    uris, start = [], 0
+    kept, start = [], 0
     for number in range(header["shards"]):
         table = _read_shard(place.child(shard_name(number)), dim)
         stop = start + len(table)
@@ -97,11 +101,16 @@ def _from_shards(place: storage.Address, header: dict[str, Any]) -> Embeddings:
             raise _altered(place, f"holds {stop} vectors or more, the header says {count}")
         vector_ND[start:stop] = torch.from_numpy(flat_vectors(table).reshape(-1, dim).copy())
         label_N[start:stop] = torch.from_numpy(single_labels(table))
-        uris.append(table["uri"].combine_chunks())
+        kept.append(table.drop_columns(["vector"]))
         start = stop
     if start != count:
         raise _altered(place, f"holds {start} vectors, the header says {count}")
-    return Embeddings(vector_ND, label_N, pa.chunked_array(uris, pa.string()), tuple(header["class_names"]), header)
+    try:
+        columns = pa.concat_tables(kept)
+    except pa.ArrowInvalid as error:
+        raise _altered(place, f"has shards of different columns: {error}") from None
+    names = tuple(header["class_names"])
+    return Embeddings(vector_ND, label_N, columns["uri"], names, header, columns.drop_columns(["uri"]))
 
 
 def _read_shard(address: storage.Address, dim: int) -> pa.Table:
@@ -129,12 +138,16 @@ def _from_npy(place: storage.Address, header: dict[str, Any]) -> Embeddings:
         raise _unusable(place, "type", found, "write float32 vectors and int64 labels")
     if header and len(label_N) != header["count"]:
         raise _altered(place, f"holds {len(label_N)} vectors, the header says {header['count']}")
+    known_N = label_N >= 0
+    offsets = np.concatenate([[0], np.cumsum(known_N)]).astype(np.int32)
+    labels = pa.ListArray.from_arrays(offsets, pa.array(label_N[known_N], pa.int64()))
     return Embeddings(
         torch.from_numpy(np.array(vector_ND, np.float32)),
         torch.from_numpy(np.array(label_N, np.int64)),
         _uris(place, len(label_N)),
         tuple(header.get("class_names", ())),
         header,
+        pa.table({"id": np.arange(len(label_N)), "labels": labels}),
     )
 
 

@@ -1,7 +1,8 @@
 """Stored embeddings: vectors with their labels and addresses, and a header that says what they are.
 
     embeddings.json      format, version, count, length, classes, model hash, the job's settings; written last
-    part-00000.parquet   id: int64, labels: list<int32>, uri: string, vector: fixed-size list of float32
+    part-00000.parquet   id: int64, labels: list<int32>, uri: string, vector: fixed-size list of float32,
+                         and the further columns of the images' source
 or, for interchange with other tools, `vectors.npy` (float32, N x D), `labels.npy` (int64, N; -1: none), `uris.txt`.
 `id` is the image's number in its source, from 0; images that could not be read leave gaps.
 """
@@ -24,6 +25,7 @@ SPEC = "spec.yaml"
 VECTORS, LABELS, URIS = "vectors.npy", "labels.npy", "uris.txt"
 # What an interruption costs at most, and what is held in memory at once (128 MiB at length 2048).
 SHARD_ROWS = 16_384
+OWN_COLUMNS = ("id", "labels", "uri", "vector")
 
 
 def shard_name(number: int) -> str:
@@ -31,11 +33,23 @@ def shard_name(number: int) -> str:
     return f"part-{number:05d}.parquet"
 
 
-def write_shard(path: Path, id_N: np.ndarray, labels_N: pa.Array, uri_N: pa.Array, vector_ND: Tensor) -> None:
-    """Write one Parquet shard, which appears whole or not at all. vector_ND: float32. Raises StorageError."""
+def write_shard(
+    path: Path,
+    id_N: np.ndarray,
+    labels_N: pa.Array,
+    uri_N: pa.Array,
+    vector_ND: Tensor,
+    extra: pa.Table | None = None,
+) -> None:
+    """Write one Parquet shard, which appears whole or not at all. vector_ND: float32. extra: further columns.
+
+    Raises StorageError.
+    """
     flat = pa.array(vector_ND.contiguous().view(-1).numpy())
     vectors = pa.FixedSizeListArray.from_arrays(flat, vector_ND.shape[1])
     table = pa.table({"id": pa.array(id_N, pa.int64()), "labels": labels_N, "uri": uri_N, "vector": vectors})
+    for name in extra.column_names if extra is not None else ():
+        table = table.append_column(name, extra[name])
     with storage.open_write(path) as file:
         # Vectors do not compress, and a dictionary of unique values only costs time.
         pq.write_table(table, file, compression="none", use_dictionary=False)
