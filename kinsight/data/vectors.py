@@ -48,8 +48,9 @@ def write_shard(
     flat = pa.array(vector_ND.contiguous().view(-1).numpy())
     vectors = pa.FixedSizeListArray.from_arrays(flat, vector_ND.shape[1])
     table = pa.table({"id": pa.array(id_N, pa.int64()), "labels": labels_N, "uri": uri_N, "vector": vectors})
-    for name in extra.column_names if extra is not None else ():
-        table = table.append_column(name, extra[name])
+    if extra is not None:
+        for name in extra.column_names:
+            table = table.append_column(name, extra[name])
     with storage.open_write(path) as file:
         # Vectors do not compress, and a dictionary of unique values only costs time.
         pq.write_table(table, file, compression="none", use_dictionary=False)

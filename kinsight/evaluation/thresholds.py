@@ -23,6 +23,6 @@ def keep_thresholds(bundle: storage.AddressLike, found: Thresholds | None) -> No
         return
     strictest = found.point()
     progress.say(
-        f"threshold   {strictest.threshold:.4f} accepts {100 * strictest.tmr:.1f} % of same pairs and {strictest.fmr:g} "
-        f"of different ones (on other classes {strictest.fmr_low:.1g} to {strictest.fmr_high:.1g}); now in the bundle"
+        f"threshold   {strictest.threshold:.4f} accepts {100 * strictest.tmr:.1f} % of same pairs and "
+        f"{strictest.fmr:g} of different ones (on other classes {strictest.fmr_low:.1g} to {strictest.fmr_high:.1g}); now in the bundle"
     )
