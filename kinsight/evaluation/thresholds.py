@@ -24,5 +24,6 @@ def keep_thresholds(bundle: storage.AddressLike, found: Thresholds | None) -> No
     strictest = found.point()
     progress.say(
         f"threshold   {strictest.threshold:.4f} accepts {100 * strictest.tmr:.1f} % of same pairs and "
-        f"{strictest.fmr:g} of different ones (on other classes {strictest.fmr_low:.1g} to {strictest.fmr_high:.1g}); now in the bundle"
+        f"{strictest.fmr:g} of different ones (on other classes {strictest.fmr_low:.1g} to {strictest.fmr_high:.1g}); "
+        "now in the bundle"
     )
