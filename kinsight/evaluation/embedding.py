@@ -12,6 +12,7 @@ from kinsight.models import EmbeddingNet
 from kinsight.parallel.collectives import rank, world_size
 from kinsight.parallel.device import Arithmetic
 from kinsight.parallel.groups import gather_rows_on_cpu
+from kinsight.parallel.memory import kept_memory
 
 BATCH = 256
 
@@ -48,7 +49,7 @@ def embed_records(
     was_training = net.training
     net.eval()
     try:
-        with torch.inference_mode(), arithmetic.autocast():
+        with kept_memory(), torch.inference_mode(), arithmetic.autocast():
             for part, batch in zip(parts, loader.batches((0, part) for part in parts), strict=True):
                 if len(batch):
                     rows = slice(done, done + len(batch))

@@ -32,11 +32,14 @@ class FeatureMap(NamedTuple):
 
 @dataclass(frozen=True)
 class FeatureLayout:
-    """How a backbone's raw output is to be read. dim: features per position, D. NC: it pools by itself."""
+    """How a backbone's raw output is to be read. dim: features per position, D. positions: H * W, of images of the size
+    it was asked for. NC: it pools by itself.
+    """
 
     kind: Literal["NCHW", "NHWC", "NLC", "NC"]
     dim: int
     prefix_tokens: int = 0
+    positions: int = 1
 
     @property
     def has_token(self) -> bool:
@@ -135,7 +138,7 @@ def _probe(name: BackboneName, in_chans: int, image_size: int, *, pooled: bool) 
     if name.architecture is None:
         if image_size < CONV4_SMALLEST:
             raise ValueError(f"four halvings need at least {CONV4_SMALLEST} pixels")
-        return FeatureLayout("NCHW", CONV4_DIM)
+        return FeatureLayout("NCHW", CONV4_DIM, positions=(image_size // 16) ** 2)
     with torch.device("meta"), torch.no_grad():
         net = _construct(name, in_chans, image_size, pooled=pooled).eval()
         _check_patches(net, image_size)
@@ -159,12 +162,12 @@ def _read_layout(net: nn.Module, output: Tensor) -> FeatureLayout:
         raise ValueError("nothing is left of so small an image")
     if output.ndim == 4:
         if str(getattr(net, "output_fmt", "NCHW")).endswith("NHWC"):
-            return FeatureLayout("NHWC", output.shape[3])
-        return FeatureLayout("NCHW", output.shape[1])
+            return FeatureLayout("NHWC", output.shape[3], positions=output.shape[1] * output.shape[2])
+        return FeatureLayout("NCHW", output.shape[1], positions=output.shape[2] * output.shape[3])
     prefix = getattr(net, "num_prefix_tokens", None)
     if prefix is None:  # a square of patches, or a square and a class token
         prefix = 0 if math.isqrt(output.shape[1]) ** 2 == output.shape[1] else 1
-    return FeatureLayout("NLC", output.shape[2], prefix)
+    return FeatureLayout("NLC", output.shape[2], prefix, output.shape[1] - prefix)
 
 
 def _unfit(name: BackboneName, in_chans: int, image_size: int, error: Exception) -> SpecError:

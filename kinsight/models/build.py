@@ -37,7 +37,7 @@ def build_network(
     own_pooling = isinstance(spec.neck, CgdNeck)
     with _seeded(seed):
         pool = None if own_pooling else pooling.build_pooling(spec.pooling, layout, name.name)
-        neck = necks.build_neck(spec.neck, dim=layout.dim, embedding_dim=spec.embedding_dim)
+        neck = necks.build_neck(spec.neck, dim=_neck_dim(spec, layout), embedding_dim=spec.embedding_dim)
         backbone = _backbone(name, image, None if own_pooling else spec.pooling)
         net = _assemble(name, layout, image, backbone, pool, neck, spec.embedding_dim)
         if with_aux and own_pooling:
@@ -55,7 +55,8 @@ def build_backbone(spec: BackboneSpec, *, image: ImageSpec, seed: int, asked: bo
     with _seeded(seed):
         pool = pooling.build_pooling(spec.pooling, layout, name.name)
         backbone = _backbone(name, image, spec.pooling)
-        net = _assemble(name, layout, image, backbone, pool, nn.Identity(), layout.dim)
+        dim = pooling.pooled_dim(spec.pooling, layout)
+        net = _assemble(name, layout, image, backbone, pool, nn.Identity(), dim)
     net.origin = load_first_weights(net.backbone, name, spec.pretrained, asked=asked, in_chans=net.in_chans)
     return _channels_last(net)
 
@@ -72,7 +73,12 @@ def check_model(spec: ModelSpec, image: ImageSpec, *, asked: bool = False) -> No
     if not isinstance(spec.neck, CgdNeck):
         pooling.build_pooling(spec.pooling, layout, name.name)
     with torch.device("meta"):
-        necks.build_neck(spec.neck, dim=layout.dim, embedding_dim=spec.embedding_dim)
+        necks.build_neck(spec.neck, dim=_neck_dim(spec, layout), embedding_dim=spec.embedding_dim)
+
+
+def _neck_dim(spec: ModelSpec, layout: FeatureLayout) -> int:
+    """Features that the neck gets: per position for cgd, which pools by itself."""
+    return layout.dim if isinstance(spec.neck, CgdNeck) else pooling.pooled_dim(spec.pooling, layout)
 
 
 def _plan(backbone: str, image: ImageSpec) -> tuple[BackboneName, FeatureLayout]:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from kinsight.errors import SpecError
 from kinsight.models.backbones import FeatureLayout, FeatureMap
-from kinsight.specs.model import AvgPool, GemPool, MaxPool, Pooling, TokenPool
+from kinsight.specs.model import AvgPool, FlatPool, GemPool, MaxPool, Pooling, TokenPool
 
 
 class AvgPooling(nn.Module):
@@ -47,12 +47,24 @@ class GemPooling(nn.Module):
         return (x / largest).pow(p).mean((2, 3)).pow(1.0 / p) * largest.flatten(1)
 
 
+class FlatPooling(nn.Module):
+    """The whole map as one vector of D * H * W features, channel by channel."""
+
+    def forward(self, features: FeatureMap) -> Tensor:
+        return features.map_BDHW.flatten(1).float()
+
+
 class TokenPooling(nn.Module):
     """The class token."""
 
     def forward(self, features: FeatureMap) -> Tensor:
         assert features.token_BD is not None
         return features.token_BD.float()
+
+
+def pooled_dim(spec: Pooling, layout: FeatureLayout) -> int:
+    """Features per image after pooling."""
+    return layout.dim * layout.positions if isinstance(spec, FlatPool) else layout.dim
 
 
 def build_pooling(spec: Pooling, layout: FeatureLayout, backbone: str) -> nn.Module:
@@ -75,6 +87,8 @@ def build_pooling(spec: Pooling, layout: FeatureLayout, backbone: str) -> nn.Mod
             return MaxPooling()
         case GemPool():
             return GemPooling(spec.p)
+        case FlatPool():
+            return FlatPooling()
         case TokenPool():
             if not layout.has_token:
                 raise SpecError(

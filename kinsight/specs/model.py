@@ -28,13 +28,21 @@ class GemPool(Spec):
     )
 
 
+class FlatPool(Spec):
+    """Every position's features one after the other, so that places count: for small, aligned pictures."""
+
+    kind: Literal["flat"] = "flat"
+
+
 class TokenPool(Spec):
     """The class token of a vision transformer that has one."""
 
     kind: Literal["token"] = "token"
 
 
-Pooling = Annotated[AvgPool | MaxPool | GemPool | TokenPool, Field(discriminator="kind"), default_tag("kind", "avg")]
+Pooling = Annotated[
+    AvgPool | MaxPool | GemPool | FlatPool | TokenPool, Field(discriminator="kind"), default_tag("kind", "avg")
+]
 
 
 class LinearNeck(Spec):

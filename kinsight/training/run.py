@@ -12,6 +12,7 @@ from kinsight import __version__, storage
 from kinsight.parallel.device import default_processes, pick_device
 from kinsight.parallel.groups import broadcast_text, is_main, process_group, under_launcher
 from kinsight.parallel.launch import launch
+from kinsight.parallel.memory import kept_memory
 from kinsight.progress import clean, say
 from kinsight.reports.curves import training_picture
 from kinsight.specs.load import as_tree, of
@@ -63,6 +64,7 @@ def train(spec: TrainSpec | Mapping[str, Any], *, overwrite: bool = False) -> Tr
 def _train_here(spec: TrainSpec, overwrite: bool) -> TrainResult:
     """This process's part; every rank calls it."""
     with (
+        kept_memory(),
         RunFolder(spec, overwrite=overwrite) as run,
         contextlib.closing(prepare(spec, pick_device(spec.device))) as prepared,
         storage.local_errors(run.path),
