@@ -13,7 +13,7 @@ from typing import Any
 from kinsight.errors import DataError, InterruptedRun, KinsightError, SpecError
 from kinsight.specs.table import JOBS
 
-_RESUMABLE = ("train", "demo", "embed")
+_RESUMABLE = ("train", "demo", "embed", "index build")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

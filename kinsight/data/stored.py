@@ -56,36 +56,37 @@ def load_embeddings(address: storage.AddressLike) -> Embeddings:
     """
     place = storage.Address.parse(address)
     if storage.exists(place.child(HEADER)):
-        header = _read_header(place.child(HEADER))
-        found = _from_npy(place, header) if header["storage"] == "npy" else _from_shards(place, header)
+        header = read_header(place.child(HEADER))
+        found = from_npy(place, header) if header["storage"] == "npy" else _from_shards(place, header)
     elif storage.exists(place.child(SPEC)):
-        raise _unusable(place, "incomplete", f"{HEADER} is missing: not finished", "give the embed command again")
+        raise unusable(place, "incomplete", f"{HEADER} is missing: not finished", "give the embed command again")
     elif storage.exists(place.child(VECTORS)) and storage.exists(place.child(LABELS)):
-        found = _from_npy(place, {})
+        found = from_npy(place, {})
     else:
         what = f"holds neither {HEADER} nor {VECTORS} with {LABELS}"
-        raise _unusable(place, "absent", what, "give the output of `kinsight embed`, or a folder with those files")
+        raise unusable(place, "absent", what, "give the output of `kinsight embed`, or a folder with those files")
     if not len(found.label_N):
-        raise _unusable(place, "empty", "holds no vector", "embed images first")
+        raise unusable(place, "empty", "holds no vector", "embed images first")
     if found.class_names and int(found.label_N.max()) >= len(found.class_names):
-        raise _altered(place, f"holds label {int(found.label_N.max())}, but {len(found.class_names)} class names")
+        raise altered(place, f"holds label {int(found.label_N.max())}, but {len(found.class_names)} class names")
     return found
 
 
-def _read_header(file: storage.Address) -> dict[str, Any]:
+def read_header(file: storage.Address) -> dict[str, Any]:
+    """The header of our own embeddings. Raises DataError."""
     text = storage.read_text(file)
     try:
         header = json.loads(text)
     except ValueError as error:
-        raise _altered(file, f"is no JSON ({error})") from None
+        raise altered(file, f"is no JSON ({error})") from None
     known = header if isinstance(header, dict) else {}
     if known.get("format") != FORMAT or known.get("version") != VERSION:
         found = f"is {known.get('format')} version {known.get('version')}, expected {FORMAT} {VERSION}"
-        raise _unusable(file, "header", found, "use the version of kinsight that wrote it, or embed again")
+        raise unusable(file, "header", found, "use the version of kinsight that wrote it, or embed again")
     types = {"storage": str, "count": int, "dim": int, "shards": int, "class_names": list}
     for name, type_ in types.items():
         if not isinstance(known.get(name), type_):
-            raise _altered(file, f"{name} is {known.get(name)!r}")
+            raise altered(file, f"{name} is {known.get(name)!r}")
     return known
 
 
@@ -95,49 +96,60 @@ def _from_shards(place: storage.Address, header: dict[str, Any]) -> Embeddings:
     label_N = torch.empty(count, dtype=torch.int64)
     kept, start = [], 0
     for number in range(header["shards"]):
-        table = _read_shard(place.child(shard_name(number)), dim)
+        table = read_shard(place.child(shard_name(number)), dim)
         stop = start + len(table)
         if stop > count:
-            raise _altered(place, f"holds {stop} vectors or more, the header says {count}")
+            raise altered(place, f"holds {stop} vectors or more, the header says {count}")
         vector_ND[start:stop] = torch.from_numpy(flat_vectors(table).reshape(-1, dim).copy())
         label_N[start:stop] = torch.from_numpy(single_labels(table))
         kept.append(table.drop_columns(["vector"]))
         start = stop
     if start != count:
-        raise _altered(place, f"holds {start} vectors, the header says {count}")
+        raise altered(place, f"holds {start} vectors, the header says {count}")
     try:
         columns = pa.concat_tables(kept)
     except pa.ArrowInvalid as error:
-        raise _altered(place, f"has shards of different columns: {error}") from None
+        raise altered(place, f"has shards of different columns: {error}") from None
     names = tuple(header["class_names"])
     return Embeddings(vector_ND, label_N, columns["uri"], names, header, columns.drop_columns(["uri"]))
 
 
-def _read_shard(address: storage.Address, dim: int) -> pa.Table:
+def read_shard(address: storage.Address, dim: int) -> pa.Table:
+    """One Parquet shard, its columns checked. Raises DataError."""
     try:
         with storage.open_read(address) as stream:
             table = pq.read_table(stream)
     except (pa.ArrowException, OSError) as error:
-        raise _altered(address, f"is not a readable shard: {error}") from None
+        raise altered(address, f"is not a readable shard: {error}") from None
     for name, fits in _COLUMNS.items():
         if name not in table.column_names or not fits(table.schema.field(name).type) or table[name].null_count:
-            raise _altered(address, f"has no column {name!r} as embeddings have it")
+            raise altered(address, f"has no column {name!r} as embeddings have it")
     if table.schema.field("vector").type.list_size != dim:
         found = table.schema.field("vector").type.list_size
-        raise _altered(address, f"holds vectors of length {found}, the header says {dim}")
+        raise altered(address, f"holds vectors of length {found}, the header says {dim}")
     return table
 
 
-def _from_npy(place: storage.Address, header: dict[str, Any]) -> Embeddings:
-    vector_ND, label_N = _npy(place.child(VECTORS)), _npy(place.child(LABELS))
+def read_column(address: storage.Address, name: str) -> pa.ChunkedArray:
+    """One column of a shard. Raises DataError."""
+    try:
+        with storage.open_read(address) as stream:
+            return pq.read_table(stream, columns=[name])[name]
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise altered(address, f"has no readable column {name!r}: {error}") from None
+
+
+def from_npy(place: storage.Address, header: dict[str, Any]) -> Embeddings:
+    """Embeddings kept as npy files. Raises DataError."""
+    vector_ND, label_N = read_npy(place.child(VECTORS)), read_npy(place.child(LABELS))
     if vector_ND.ndim != 2 or label_N.shape != vector_ND.shape[:1]:
         found = f"{VECTORS} is {vector_ND.shape}, {LABELS} is {label_N.shape}; expected (N, D) and (N,)"
-        raise _unusable(place, "shape", found, "write one row and one label per image")
+        raise unusable(place, "shape", found, "write one row and one label per image")
     if vector_ND.dtype.kind not in "fiu" or label_N.dtype.kind not in "iu":
         found = f"{VECTORS} holds {vector_ND.dtype}, {LABELS} holds {label_N.dtype}; expected numbers and integers"
-        raise _unusable(place, "type", found, "write float32 vectors and int64 labels")
+        raise unusable(place, "type", found, "write float32 vectors and int64 labels")
     if header and len(label_N) != header["count"]:
-        raise _altered(place, f"holds {len(label_N)} vectors, the header says {header['count']}")
+        raise altered(place, f"holds {len(label_N)} vectors, the header says {header['count']}")
     known_N = label_N >= 0
     offsets = np.concatenate([[0], np.cumsum(known_N)]).astype(np.int32)
     labels = pa.ListArray.from_arrays(offsets, pa.array(label_N[known_N], pa.int64()))
@@ -156,25 +168,35 @@ def _uris(place: storage.Address, count: int) -> pa.ChunkedArray:
         return pa.chunked_array([pa.repeat("", count)])
     lines = storage.read_text(place.child(URIS)).removesuffix("\n").split("\n")
     if len(lines) != count:
-        raise _altered(place.child(URIS), f"has {len(lines)} lines for {count} vectors")
+        raise altered(place.child(URIS), f"has {len(lines)} lines for {count} vectors")
     return pa.chunked_array([pa.array(lines, pa.string())])
 
 
-def _npy(address: storage.Address) -> np.ndarray:
+def check_npy_vectors(file: storage.Address, vector_ND: np.ndarray) -> None:
+    """Raise DataError unless this is a matrix of numbers."""
+    if vector_ND.ndim != 2 or vector_ND.dtype.kind not in "fiu":
+        found = f"is {vector_ND.dtype} {vector_ND.shape}; expected numbers (N, D)"
+        raise unusable(file, "shape", found, "write one row per image")
+
+
+def read_npy(address: storage.Address) -> np.ndarray:
+    """An npy file, memory-mapped. Raises DataError for what is none, or holds objects."""
     try:
         array = np.load(storage.copy_in(address), mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         if isinstance(error, KinsightError):
             raise
-        raise _unusable(address, "npy", f"is not a plain npy file: {error}", "write it with numpy.save") from None
+        raise unusable(address, "npy", f"is not a plain npy file: {error}", "write it with numpy.save") from None
     if not isinstance(array, np.ndarray):
-        raise _unusable(address, "npy", "is an archive of arrays", "write it with numpy.save, not numpy.savez")
+        raise unusable(address, "npy", "is an archive of arrays", "write it with numpy.save, not numpy.savez")
     return array
 
 
-def _altered(place: storage.Address, what: str) -> DataError:
-    return _unusable(place, "altered", what, "copy it again, or embed again")
+def altered(place: storage.Address, what: str) -> DataError:
+    """The error for embeddings that are not as they were written."""
+    return unusable(place, "altered", what, "copy it again, or embed again")
 
 
-def _unusable(place: storage.Address, code: str, what: str, remedy: str) -> DataError:
+def unusable(place: storage.Address, code: str, what: str, remedy: str) -> DataError:
+    """The error for embeddings that cannot be used."""
     return DataError(f"embeddings.{code}", what, field=str(place), remedy=remedy)

@@ -55,7 +55,7 @@ def grid(
     """
     sides = (query_QD,) if gallery_ND is None else (query_QD, gallery_ND)
     names = ("embeddings",) if gallery_ND is None else ("query", "gallery")
-    norms = [_norms(side, name, metric) for side, name in zip(sides, names, strict=True)]
+    norms = [row_norms(side, name, metric) for side, name in zip(sides, names, strict=True)]
     if gallery_ND is not None and query_QD.shape[1] != gallery_ND.shape[1]:
         raise DataError(
             "neighbors.dimension",
@@ -63,21 +63,26 @@ def grid(
             remedy="Embed both with the same model.",
         )
     longest = max((float(norm.max()) for norm in norms if len(norm)), default=0.0) or 1.0
+    unit = grid_unit(metric, longest)
+    scales = norms if metric == "cosine" else [torch.full_like(norm, unit) for norm in norms]
+    gallery = GridVectors(on_grid(sides[-1], scales[-1], gallery_order_N, device), metric, unit)
+    if gallery_ND is None:
+        return gallery, gallery
+    return GridVectors(on_grid(query_QD, scales[0], None, device), metric, unit), gallery
+
+
+def grid_unit(metric: Metric, longest: float) -> float:
+    """What stands for 1.0 on a grid that holds rows up to this length."""
     power = 2.0 ** math.ceil(math.log2(longest))  # a power of two: vectors of small integers stay exact
     match metric:
         case "cosine":
-            unit = 1.0
+            return 1.0
         case "ip":
-            unit = power
+            return power
         case "l2":
-            unit = 2.0 * power  # |x - y|^2 then stays below 1 as well
+            return 2.0 * power  # |x - y|^2 then stays below 1 as well
         case _:
             assert_never(metric)
-    scales = norms if metric == "cosine" else [torch.full_like(norm, unit) for norm in norms]
-    gallery = GridVectors(_on_grid(sides[-1], scales[-1], gallery_order_N, device), metric, unit)
-    if gallery_ND is None:
-        return gallery, gallery
-    return GridVectors(_on_grid(query_QD, scales[0], None, device), metric, unit), gallery
 
 
 def exact_block(query: GridVectors, gallery: GridVectors) -> Tensor:
@@ -111,7 +116,8 @@ def check_metric(metric: str) -> None:
         )
 
 
-def _norms(side_ND: Tensor, name: str, metric: Metric) -> Tensor:
+def row_norms(side_ND: Tensor, name: str, metric: Metric) -> Tensor:
+    """Lengths of rows, float64 on the CPU. Raises DataError as `grid`; `name` is what its messages call the rows."""
     if side_ND.ndim != 2 or not side_ND.dtype.is_floating_point:
         raise DataError(
             "neighbors.shape",
@@ -138,7 +144,8 @@ def _norms(side_ND: Tensor, name: str, metric: Metric) -> Tensor:
     return norm_N
 
 
-def _on_grid(side_ND: Tensor, scale_N: Tensor, order_N: Tensor | None, device: torch.device) -> Tensor:
+def on_grid(side_ND: Tensor, scale_N: Tensor, order_N: Tensor | None, device: torch.device) -> Tensor:
+    """Rows divided by `scale_N` (float64) and rounded to the grid, float32; in the order given, if one is."""
     out_ND = torch.empty(side_ND.shape, dtype=torch.float32, device=device)
     for start in range(0, len(side_ND), _ROWS):
         here = slice(start, start + _ROWS)

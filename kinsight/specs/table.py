@@ -26,6 +26,15 @@ JOBS: dict[str, Job] = {
         "measure retrieval and verification", "kinsight.specs.evaluate:EvaluateSpec", "kinsight.evaluation:evaluate"
     ),
     "embed": Job("turn images into vectors", "kinsight.specs.evaluate:EmbedSpec", "kinsight.evaluation:embed"),
+    "index build": Job(
+        "build an index of stored embeddings", "kinsight.specs.index:IndexBuild", "kinsight.indexing:build"
+    ),
+    "index add": Job("add embeddings to an index", "kinsight.specs.index:IndexAdd", "kinsight.indexing:add"),
+    "index delete": Job("delete items from an index", "kinsight.specs.index:IndexDelete", "kinsight.indexing:delete"),
+    "index info": Job("print what an index holds", "kinsight.specs.index:IndexInfo", "kinsight.indexing:info"),
+    "serve": Job(
+        "answer searches over REST, and on a page", "kinsight.specs.serve:ServeSpec", "kinsight.serving.serve:serve"
+    ),
     "doctor": Job("look at this machine", "kinsight.specs.demo:DoctorSpec", "kinsight.doctor:run"),
     "bench evaluate": Job(
         "time retrieval metrics", "kinsight.specs.bench:BenchEvaluate", "kinsight.bench.evaluate:run"

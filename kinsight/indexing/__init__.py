@@ -1,0 +1,8 @@
+"""Vectors found again: indexes of stored embeddings on disk, and the search in them."""
+
+from kinsight.indexing.index import Hits as Hits
+from kinsight.indexing.index import Index as Index
+from kinsight.indexing.jobs import add as add
+from kinsight.indexing.jobs import build as build
+from kinsight.indexing.jobs import delete as delete
+from kinsight.indexing.jobs import info as info

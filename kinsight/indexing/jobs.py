@@ -1,0 +1,357 @@
+"""The jobs `index build`, `index add`, `index delete` and `index info`."""
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from kinsight import progress, storage
+from kinsight.data.streaming import Block, EmbeddingStream, open_embeddings
+from kinsight.errors import DataError, KinsightError, SpecError
+from kinsight.indexing.duplicates import decide_repeats
+from kinsight.indexing.files import open_npy
+from kinsight.indexing.generation import Generation
+from kinsight.indexing.header import HEADER, IndexHeader, Segment, read_header
+from kinsight.indexing.index import Index
+from kinsight.indexing.lock import writing
+from kinsight.indexing.settings import decide, describe
+from kinsight.indexing.source import choose_columns, items_of, known_columns
+from kinsight.indexing.structures import Structure, build_structure, prepared
+from kinsight.specs.base import Spec
+from kinsight.specs.index import IndexAdd, IndexBuild, IndexDelete, IndexInfo
+from kinsight.specs.load import as_tree, of
+
+_BLOCK = 16_384
+Blocks = Iterator[tuple[np.ndarray, pa.Table]]
+
+
+def build(spec: IndexBuild | Mapping[str, Any], *, overwrite: bool = False) -> str:
+    """Build an index; the same as `kinsight index build`. Returns its address.
+
+    overwrite: replace the index that is there; who has it open keeps the old one.
+    Raises SpecError for settings that cannot work on these vectors, DataError for vectors that cannot be indexed or
+    ids that repeat, StorageError, RunError while another process writes there.
+    """
+    spec = of(IndexBuild, spec)
+    place, stream = _writable(spec.output), open_embeddings(spec.embeddings)
+    settings = decide(spec.index, stream.count, stream.dim)
+    progress.say(f"index       {describe(settings)}; {spec.metric}, {stream.count:,} vectors of length {stream.dim}")
+    with writing(place):
+        before = _replaced(place, overwrite)
+        columns = choose_columns(_first(stream), spec.id_column, spec.columns, str(stream.place))
+        if spec.id_column is not None:
+            decide_repeats(_ids(stream, spec.id_column, columns.id_type), _none(columns.id_type), "error")
+        with Generation(place, before) as made:
+            start = 0 if spec.id_column is None else None
+            blocks = items_of(stream, columns, stream.class_names, start)
+            segment = made.write_rows(_counted(blocks, "read", stream.count), stream.dim, spec.metric)
+            assert segment is not None, "embeddings are never empty"
+            structure = build_structure(settings, stream.dim, spec.metric)
+            if structure is not None:
+                _fill(structure, made, segment, stream.dim, spec)
+            header = made.publish(
+                **_origin(stream),
+                kind=settings.kind,
+                metric=spec.metric,
+                dim=stream.dim,
+                rows=segment.rows,
+                live=segment.rows,
+                id_type="int64" if columns.id_type == pa.int64() else "string",
+                id_column=spec.id_column,
+                next_id=segment.rows if spec.id_column is None else None,
+                columns=tuple(field.name for field in columns.kept),
+                structure=settings.model_dump(exclude={"kind"}),
+                segments=(segment,),
+                structure_file=made.write_structure(structure),
+                deleted_file=None,
+                spec=_printed(spec),
+            )
+    _say(place, header)
+    return spec.output
+
+
+def add(spec: IndexAdd | Mapping[str, Any]) -> str:
+    """Add embeddings to an index; the same as `kinsight index add`. Returns the index's address.
+
+    Raises as `build`, and DataError for embeddings of another model, length or normalisation.
+    """
+    spec = of(IndexAdd, spec)
+    place, stream = _writable(spec.index), open_embeddings(spec.embeddings)
+    with writing(place):
+        index = Index.open(place)
+        before = index.header
+        _refuse_other(index, stream)
+        schema = index.items([]).schema if index.num_rows else None
+        assert schema is not None, "an index is never built empty"
+        columns = known_columns(stream, _first(stream), schema, before.id_column)
+        kept_N, replaced = np.ones(stream.count, bool), _none(columns.id_type)
+        if before.id_column is not None:
+            ids = _ids(stream, before.id_column, columns.id_type)
+            kept_N, gone = decide_repeats(ids, index.live_ids(), spec.on_duplicate)
+            replaced = pa.chunked_array([gone])
+        elif "on_duplicate" in spec.model_fields_set:
+            raise SpecError("index.setting", "has no effect: ids are running numbers", field="on_duplicate")
+        if not kept_N.any():
+            progress.say(f"index       all {stream.count:,} items are in it already; nothing is added")
+            return spec.index
+        with Generation(place, before) as made:
+            blocks = _kept(items_of(stream, columns, stream.class_names, before.next_id), kept_N)
+            _append(index, made, _counted(blocks, "add", int(kept_N.sum())), int(kept_N.sum()), replaced)
+    header = read_header(place)
+    _say(place, header)
+    return spec.index
+
+
+def delete(spec: IndexDelete | Mapping[str, Any]) -> str:
+    """Delete items by id; the same as `kinsight index delete`. Returns the index's address.
+
+    Raises DataError for ids that are not there (unless they may be missing), RunError while another process writes.
+    """
+    spec = of(IndexDelete, spec)
+    place = _writable(spec.index)
+    ids = spec.ids
+    if spec.ids_file is not None:
+        ids = [line for line in storage.read_text(spec.ids_file).splitlines() if line]
+    with writing(place):
+        index = Index.open(place)
+        row_M = index.known_rows_of(ids) if spec.missing == "ignore" else index.rows_of(ids)
+        row_M = np.unique(row_M[row_M >= 0])
+        if not len(row_M):
+            progress.say("index       none of these items is in it; nothing is deleted")
+            return spec.index
+        before = index.header
+        with Generation(place, before) as made:
+            dead_M = np.union1d(index.dead_rows(), row_M)
+            fields = {name: getattr(before, name) for name in _CARRIED}
+            header = made.publish(
+                **fields | {"live": before.rows - len(dead_M)},
+                segments=before.segments,
+                structure_file=before.structure_file,
+                deleted_file=made.write_deleted(dead_M),
+            )
+    progress.say(f"deleted     {len(row_M):,} items")
+    _say(place, header)
+    return spec.index
+
+
+def info(spec: IndexInfo | Mapping[str, Any]) -> dict[str, Any]:
+    """What an index holds, its files checked; the same as `kinsight index info`, which prints it."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    index = Index.open(of(IndexInfo, spec).index)
+    header = index.header
+    found = {
+        "address": str(index.address),
+        "kind": describe(index.settings),
+        "metric": header.metric,
+        "items": len(index),
+        "deleted": header.rows - header.live,
+        "length": header.dim,
+        "model": header.model,
+        "model_hash": header.model_hash,
+        "ids": header.id_column or "running numbers",
+        "columns": list(header.columns),
+        "generation": header.generation,
+        "written": header.written,
+        "megabytes": round(sum(mark.size for mark in header.files.values()) / 1e6, 3),
+    }
+    table = Table.grid(padding=(0, 2))
+    for name, value in found.items():
+        shown = ", ".join(value) if isinstance(value, list) else f"{value:,}" if isinstance(value, int) else value
+        table.add_row(Text(name.replace("_", " ")), Text(str(shown) if shown not in (None, "") else "-"))
+    Console(highlight=False, soft_wrap=True).print(table)
+    return found
+
+
+# What a write takes over from the header before it.
+_CARRIED = (
+    "kind",
+    "metric",
+    "dim",
+    "rows",
+    "live",
+    "id_type",
+    "id_column",
+    "next_id",
+    "columns",
+    "model",
+    "model_hash",
+    "normalized",
+    "structure",
+    "spec",
+)
+
+
+def _append(index: Index, made: Generation, blocks: Blocks, count: int, replaced: pa.ChunkedArray) -> None:
+    before = index.header
+    stays, absorbed = _absorb(before.segments, count)
+    first = sum(part.rows for part in stays)
+    old = _old_blocks(index, first, before.rows)
+    segment = made.write_rows(chain(old, blocks), before.dim, before.metric)
+    assert segment is not None and segment.rows == sum(part.rows for part in absorbed) + count
+    structure = index.structure
+    if structure is not None:
+        _add_rows(structure, made, segment, before.dim, before.metric, start=segment.rows - count)
+    dead_M = np.union1d(index.dead_rows(), index.rows_of(replaced.to_pylist()))
+    rows = before.rows + count
+    next_id = None if before.next_id is None else before.next_id + count
+    made.publish(
+        **{name: getattr(before, name) for name in _CARRIED}
+        | {"rows": rows, "live": rows - len(dead_M), "next_id": next_id},
+        segments=(*stays, segment),
+        structure_file=made.write_structure(structure),
+        deleted_file=made.write_deleted(dead_M),
+    )
+
+
+def _absorb(segments: tuple[Segment, ...], count: int) -> tuple[list[Segment], list[Segment]]:
+    """Segments that stay, and those at the end that are small enough to be written again with the new rows: so there
+    are only ever some dozen, and a row is rewritten as often.
+    """
+    stays, absorbed = list(segments), []
+    while stays and stays[-1].rows <= count:
+        absorbed.insert(0, stays.pop())
+        count += absorbed[0].rows
+    return stays, absorbed
+
+
+def _old_blocks(index: Index, first: int, stop: int) -> Blocks:
+    for start in range(first, stop, _BLOCK):
+        row_N = np.arange(start, min(start + _BLOCK, stop))
+        yield index.vectors(row_N).numpy(), index.items(row_N)
+
+
+def _fill(structure: Structure, made: Generation, segment: Segment, dim: int, spec: IndexBuild) -> None:
+    """Train and fill a structure from the vectors just written."""
+    if structure.num_train:
+        progress.say(f"training    on {structure.num_train:,} vectors")
+        row_M = _sample(segment.rows, structure.num_train, structure.settings)
+        vector_ND, norm_N = _written(made, segment, dim)
+        structure.train(prepared(vector_ND[row_M], norm_N[row_M], spec.metric))
+    _add_rows(structure, made, segment, dim, spec.metric)
+
+
+def _add_rows(structure: Structure, made: Generation, segment: Segment, dim: int, metric: Any, start: int = 0) -> None:
+    vector_ND, norm_N = _written(made, segment, dim)
+    step = 1024 if structure.num_train == 0 else _BLOCK  # a graph takes its time: the bar should move
+    with progress.task("insert", segment.rows - start, "vectors") as task:
+        for left in range(start, segment.rows, step):
+            part_BD = vector_ND[left : left + step]
+            structure.add(prepared(part_BD, norm_N[left : left + step], metric))
+            task.advance(len(part_BD))
+
+
+def _sample(count: int, wanted: int, settings: Any) -> np.ndarray:
+    if wanted >= count:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(settings.seed).choice(count, wanted, replace=False))
+
+
+def _written(made: Generation, segment: Segment, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    vector_ND = open_npy(made.path(segment.vectors), np.float32, segment.rows, dim)
+    return vector_ND.numpy(), open_npy(made.path(segment.norms), np.float64, segment.rows).numpy()
+
+
+def _kept(blocks: Blocks, kept_N: np.ndarray) -> Blocks:
+    start = 0
+    for vector_BD, table in blocks:
+        kept_B = kept_N[start : start + len(table)]
+        start += len(table)
+        if kept_B.any():
+            yield vector_BD[kept_B], table.filter(pa.array(kept_B))
+
+
+def _counted(blocks: Blocks, name: str, total: int) -> Blocks:
+    with progress.task(name, total, "vectors") as task:
+        for vector_BD, table in blocks:
+            yield vector_BD, table
+            task.advance(len(table))
+
+
+def _first(stream: EmbeddingStream) -> Block:
+    return next(stream.blocks())
+
+
+def _ids(stream: EmbeddingStream, name: str, kind: pa.DataType) -> pa.ChunkedArray:
+    try:
+        return stream.column(name).cast(kind)
+    except pa.ArrowInvalid as error:
+        raise DataError("index.columns", f"holds no id: {error}", field=f"id_column={name}") from None
+
+
+def _none(kind: pa.DataType) -> pa.ChunkedArray:
+    return pa.chunked_array([], kind)
+
+
+def _origin(stream: EmbeddingStream) -> dict[str, Any]:
+    return {name: stream.header.get(name) for name in ("model", "model_hash", "normalized")}
+
+
+def _refuse_other(index: Index, stream: EmbeddingStream) -> None:
+    """Raise unless the embeddings are what the index is made of."""
+    theirs, header = stream.header.get("model"), index.header
+    if stream.dim != index.dim:
+        raise _other(stream, f"vectors of length {stream.dim}, the index holds {index.dim}")
+    if stream.header.get("model_hash") != header.model_hash or (theirs != header.model and header.model_hash is None):
+        mine = header.model or "a tool that names no model"
+        raise _other(stream, f"made by {theirs or 'a tool that names no model'}, the index by {mine}")
+    if header.metric != "cosine" and stream.header.get("normalized") != header.normalized:
+        words = {True: "of unit length", False: "as they came out of the model", None: "of unknown scale"}
+        mine = words[header.normalized]
+        raise _other(stream, f"vectors {words[stream.header.get('normalized')]}, the index holds them {mine}")
+
+
+def _other(stream: EmbeddingStream, what: str) -> DataError:
+    return DataError(
+        "index.other-model",
+        f"{what}: they cannot be compared",
+        field=str(stream.place),
+        remedy="embed with the model and settings of the index, or build another index",
+    )
+
+
+def _replaced(place: storage.Address, overwrite: bool) -> IndexHeader | None:
+    """The header that is to be replaced, if there is one."""
+    if not storage.exists(place.child(HEADER)):
+        return None
+    if not overwrite:
+        raise SpecError(
+            "index.occupied",
+            "holds an index",
+            field=f"output={place}",
+            remedy="choose another output, add to it, or --overwrite to build it anew",
+        )
+    try:
+        return read_header(place)
+    except KinsightError as error:
+        progress.warn(f"what is replaced cannot be read: {error.message}")
+        return None
+
+
+def _writable(address: str) -> storage.Address:
+    place = storage.Address.parse(address)
+    if place.scheme in ("http", "https"):
+        raise SpecError("index.read-only", "web addresses are read only", field=str(place), remedy="copy it to s3://")
+    return place
+
+
+def _printed(spec: Spec) -> dict[str, Any]:
+    """The settings as they are stored: addresses without signatures."""
+    tree = as_tree(spec)
+    return {
+        name: str(storage.Address.parse(value)) if isinstance(value, str) and "://" in value else value
+        for name, value in tree.items()
+    }
+
+
+def _say(place: storage.Address, header: IndexHeader) -> None:
+    deleted = header.rows - header.live
+    size = sum(mark.size for mark in header.files.values()) / 1e6
+    gone = f", {deleted:,} deleted" if deleted else ""
+    progress.say(f"index       {header.live:,} items{gone}, {size:,.1f} MB in {place}; generation {header.generation}")
+    if deleted > header.live:
+        progress.warn("more rows are deleted than left: build the index anew to get their room back")

@@ -1,0 +1,109 @@
+"""One writer of an index at a time. Readers need no lock.
+
+Locally the operating system holds it, and lets go when the process ends, however it ends. In object storage an object
+says who writes; the writer renews it, so that one left behind by a lost process counts for nothing after a while.
+"""
+
+import fcntl
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from kinsight import progress, storage
+from kinsight.errors import RunError, StorageError
+
+NAME = ".writer.lock"
+_RENEW_S = 30.0
+_STALE_S = 300.0
+_SETTLE_S = 0.5  # after which, of two that found no lock, only the one whose lock stands goes on
+
+
+@contextmanager
+def writing(place: storage.Address) -> Iterator[None]:
+    """The body is the only writer of the index at `place`. Raises RunError naming who else is."""
+    if place.is_local:
+        storage.make_directory(place.local_path)
+        with _local(place.local_path / NAME):
+            yield
+    else:
+        with _remote(place.child(NAME)):
+            yield
+
+
+@contextmanager
+def _local(path: Path) -> Iterator[None]:
+    with storage.local_errors(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _busy(str(path.parent), os.read(descriptor, 200).decode(errors="replace")) from None
+        except OSError:
+            progress.warn(f"{path.parent}: this file system has no locks; see to it that nobody else writes the index")
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, _me().encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _remote(file: storage.Address) -> Iterator[None]:
+    held = _held(file)
+    if held is not None and time.time() - held["time"] < _STALE_S:
+        raise _busy(str(file.parent), held["writer"], f", or remove {file} if that process is gone")
+    token, done = secrets.token_hex(8), threading.Event()
+
+    def claim() -> None:
+        storage.write_text(file, json.dumps({"token": token, "time": time.time(), "writer": _me()}))
+
+    def renew() -> None:
+        while not done.wait(_RENEW_S):
+            with suppress(StorageError):  # the next time may succeed; five may fail
+                claim()
+
+    claim()
+    time.sleep(_SETTLE_S)
+    held = _held(file)
+    if held is None or held["token"] != token:
+        raise _busy(str(file.parent), held["writer"] if held else "another process")
+    thread = threading.Thread(target=renew, name="kinsight-index-lock", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        storage.remove(file)
+
+
+def _held(file: storage.Address) -> dict | None:
+    try:
+        found = json.loads(storage.read_text(file))
+        return {"token": str(found["token"]), "time": float(found["time"]), "writer": str(found["writer"])[:200]}
+    except StorageError as error:
+        if error.code == "storage.not-found":
+            return None
+        raise
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _me() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def _busy(place: str, who: str, more: str = "") -> RunError:
+    return RunError(
+        "index.locked",
+        f"is being written by {who or 'another process'}",
+        field=place,
+        remedy=f"wait until it has finished{more}",
+    )

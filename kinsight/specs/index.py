@@ -1,0 +1,143 @@
+"""The `index` jobs: build, add, delete, info."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from kinsight.specs.base import Spec, default_tag
+
+_SEED = Field(default=0, ge=0, lt=2**31, description="seed of training and insertion")
+_NULL = "null: chosen from the number and length of the vectors, and printed"
+
+
+class FlatIndex(Spec):
+    """Every vector is compared: exact, and quick up to some hundred thousand vectors."""
+
+    kind: Literal["flat"] = "flat"
+
+
+class HnswIndex(Spec):
+    """A graph of near neighbours (Malkov and Yashunin 2018): the quickest search, full vectors in memory."""
+
+    kind: Literal["hnsw"] = "hnsw"
+    m: int | None = Field(default=None, ge=4, le=256, description=f"links of a vector to others; {_NULL}")
+    ef_construction: int | None = Field(
+        default=None, ge=8, le=4096, description=f"candidates looked at when a vector is put in; {_NULL}"
+    )
+    ef_search: int | None = Field(
+        default=None, ge=1, le=65536, description=f"candidates looked at in a search, k at least; {_NULL}"
+    )
+    reproducible: bool = Field(
+        default=True, description="put vectors in one by one, for the same graph each time; off: on all threads"
+    )
+    seed: int = _SEED
+
+
+class _Lists(Spec):
+    lists: int | None = Field(default=None, ge=1, le=2**20, description=f"cells the vectors are divided into; {_NULL}")
+    nprobe: int | None = Field(default=None, ge=1, le=2**20, description=f"cells a search looks into; {_NULL}")
+    train_vectors: int | None = Field(
+        default=None, ge=1, description=f"vectors drawn to learn from; {_NULL.replace('vectors, and', 'lists, and')}"
+    )
+    seed: int = _SEED
+
+    @model_validator(mode="after")
+    def _probes_fit(self) -> "_Lists":
+        if self.lists is not None and self.nprobe is not None and self.nprobe > self.lists:
+            raise ValueError(f"index.nprobe={self.nprobe}: must be at most index.lists={self.lists}")
+        if self.lists is not None and self.train_vectors is not None and self.train_vectors < self.lists:
+            raise ValueError(f"index.train_vectors={self.train_vectors}: must be at least index.lists={self.lists}")
+        return self
+
+
+class IvfIndex(_Lists):
+    """Cells around centres (k-means); a search looks into the nearest cells. Full vectors in memory."""
+
+    kind: Literal["ivf"] = "ivf"
+
+
+class IvfPqIndex(_Lists):
+    """Cells with compressed vectors (product quantisation, Jegou et al. 2011): the least memory.
+
+    What it finds is put into order by the full vectors, which stay on disk.
+    """
+
+    kind: Literal["ivf-pq"] = "ivf-pq"
+    subvectors: int | None = Field(
+        default=None,
+        ge=1,
+        le=4096,
+        description=f"parts a vector is coded in; must divide its length; {_NULL}",
+    )
+    bits: int | None = Field(
+        default=None, ge=4, le=12, description=f"bits of a part's code; needs 2^bits training vectors; {_NULL}"
+    )
+    refine: int = Field(
+        default=10, ge=1, le=1000, description="candidates for each neighbour wanted that full vectors put into order"
+    )
+
+
+IndexKind = Annotated[
+    FlatIndex | HnswIndex | IvfIndex | IvfPqIndex, Field(discriminator="kind"), default_tag("kind", "flat")
+]
+
+
+class _OnIndex(Spec):
+    index: str = Field(
+        description="address of the index: a local folder, s3:// or oss://", json_schema_extra={"positional": True}
+    )
+
+
+class _FromEmbeddings(Spec):
+    embeddings: str = Field(
+        description="address of stored embeddings: what `kinsight embed` wrote, or one .npy file, or a folder that "
+        "holds vectors.npy",
+        json_schema_extra={"positional": True},
+    )
+
+
+class IndexBuild(_FromEmbeddings):
+    """Build an index of stored embeddings, to be searched by `kinsight search` and `kinsight serve`."""
+
+    job: Literal["index build"] = "index build"
+    output: str = Field(description="address of the index's folder")
+    index: IndexKind = Field(default=FlatIndex(), description="how vectors are found")
+    metric: Literal["cosine", "ip", "l2"] = Field(
+        default="cosine", description="similarity: cosine, inner product, or negated squared distance"
+    )
+    id_column: str | None = Field(
+        default=None, description="column of the items' ids, integers or strings, each its own; null: running numbers"
+    )
+    columns: list[str] | None = Field(
+        default=None, description="further columns of the embeddings to keep; null: all of them"
+    )
+
+
+class IndexAdd(_OnIndex, _FromEmbeddings):
+    """Add stored embeddings of the same model to an index."""
+
+    job: Literal["index add"] = "index add"
+    on_duplicate: Literal["error", "replace", "skip"] = Field(
+        default="error", description="what becomes of items whose id is in the index, or comes twice"
+    )
+
+
+class IndexDelete(_OnIndex):
+    """Delete items from an index; searches leave them out from then on."""
+
+    job: Literal["index delete"] = "index delete"
+    ids: list[str] = Field(default=[], description="ids of the items", json_schema_extra={"positional": True})
+    ids_file: str | None = Field(default=None, description="address of a text file with an id a line")
+    missing: Literal["error", "ignore"] = Field(default="error", description="what becomes of ids that are not there")
+
+    @model_validator(mode="after")
+    def _some_ids(self) -> "IndexDelete":
+        if bool(self.ids) == (self.ids_file is not None):
+            raise ValueError("give the ids to delete, or ids_file")
+        return self
+
+
+class IndexInfo(_OnIndex):
+    """Print what an index holds, and check its files."""
+
+    job: Literal["index info"] = "index info"
