@@ -3,6 +3,7 @@
 metrics.json      flat: `recall@1`, `map@r`, `r_precision`, ..., with `<name>.low` and `<name>.high` bounds
 per_class.csv     a row per class, worst first: name, queries, recall@1, r_precision, map@r
 retrieval.png     queries with their nearest neighbours, mistakes among them; where the images can be had
+report/           index.html: all of it on one page, for people; see `reports.page`
 embeddings/       with `save_embeddings`: see `vectors`; `gallery-embeddings/` where there is a gallery
 evaluation.json   what was evaluated, and why a number is missing; written last
 """
@@ -25,11 +26,14 @@ from kinsight.evaluation.embed import open_model
 from kinsight.evaluation.measure import Measured, measure
 from kinsight.evaluation.model import Model
 from kinsight.evaluation.pictures import draw_retrieval
-from kinsight.evaluation.settings import printed_tree
+from kinsight.evaluation.report import broken_images, evaluated, facts
+from kinsight.evaluation.settings import printed_tree, printed_yaml
 from kinsight.evaluation.sides import Side, embedded_sides, stored_sides
 from kinsight.evaluation.thresholds import keep_thresholds
 from kinsight.metrics import RetrievalResult, class_table
 from kinsight.progress import clean
+from kinsight.reports.evaluated import Report
+from kinsight.reports.page import FOLDER, PAGE, write_report
 from kinsight.specs.evaluate import EvaluateSpec
 from kinsight.specs.load import of
 
@@ -79,7 +83,7 @@ def _write(
     found: Measured,
     output: storage.OutputDir,
 ) -> None:
-    for name in (HEADER, PICTURE):  # of an earlier evaluation
+    for name in (HEADER, PICTURE, f"{FOLDER}/{PAGE}"):  # of an earlier evaluation
         storage.remove(output.address.child(name))
     storage.write_text(output.path / METRICS, json.dumps(clean(found.metrics), indent=1) + "\n")
     storage.write_text(output.path / CLASSES, _per_class(query, found.retrieval))
@@ -89,6 +93,9 @@ def _write(
             storage.remove(output.address.child(f"{name}/{vectors.HEADER}"))
             if side is not None:
                 _save_embeddings(output.path / name, side, model)
+    if spec.report is not None:
+        device = model.device if model is not None else None
+        write_report(output.path, _report(spec, model, query, gallery, found), spec.report, device=device)
     header = _header(spec, model, query, gallery, found)
     storage.write_text(output.path / HEADER, json.dumps(clean(header), indent=1, ensure_ascii=False) + "\n")
     output.publish(HEADER)
@@ -97,7 +104,6 @@ def _write(
 def _header(
     spec: EvaluateSpec, model: Model | None, query: Side, gallery: Side | None, found: Measured
 ) -> dict[str, Any]:
-    broken = [*query.broken, *(gallery.broken if gallery is not None else [])]
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -112,9 +118,30 @@ def _header(
         "thresholds": found.thresholds,
         "decision": found.decision.model_dump(mode="json") if found.decision is not None else None,
         "not_measurable": found.reasons,
-        "broken_images": [{"image": uri, "reason": why} for uri, why in broken],
+        "broken_images": [{"image": uri, "reason": why} for uri, why in broken_images(query, gallery)],
         "spec": printed_tree(spec),
     }
+
+
+def _report(spec: EvaluateSpec, model: Model | None, query: Side, gallery: Side | None, found: Measured) -> Report:
+    name = _model_name(spec, model)
+    known = {
+        "kinsight": __version__,
+        "model": name,
+        "model hash": model.content_hash if model is not None else None,
+        "device": f"{model.device} in {model.arithmetic.name}" if model is not None else None,
+        "similarity": spec.metric,
+        "fingerprint of the queries": query.fingerprint,
+        "fingerprint of the gallery": gallery.fingerprint if gallery is not None else None,
+        "equal similarity": "the earlier item of the gallery first",
+    }
+    return Report(
+        title=f"How well {name} retrieves",
+        evaluated=evaluated(spec, query, gallery, found),
+        facts=facts(known),
+        settings=printed_yaml(spec),
+        broken=broken_images(query, gallery),
+    )
 
 
 def _model_name(spec: EvaluateSpec, model: Model | None) -> str:

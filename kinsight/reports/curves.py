@@ -44,7 +44,7 @@ def training_picture(
     FigureCanvasAgg(figure)
     loss, judged, rate = figure.subplots(1, 3, width_ratios=(1.2, 1.2, 0.8))
     _draw_loss(loss, curve(rows, "train", "loss"))
-    _draw_metrics(judged, _metric_curves(rows, metric))
+    _draw_metrics(judged, metric_curves(rows, metric))
     _draw_rate(rate, curve(rows, "train", "lr"))
     last = max((row["step"] for row in rows if row.get("kind") in ("train", "validation")), default=1)
     for axes in (loss, judged, rate):
@@ -71,7 +71,7 @@ def smooth(value: np.ndarray, span: int) -> np.ndarray:
     return means
 
 
-def _metric_curves(rows: Sequence[Mapping[str, Any]], metric: str | None) -> list[Curve]:
+def metric_curves(rows: Sequence[Mapping[str, Any]], metric: str | None) -> list[Curve]:
     """The judged metric first, then at most two more of SHOWN."""
     names = list(dict.fromkeys(name for row in rows if row.get("kind") == "validation" for name in row))
     usable = [name for name in names if name not in ("kind", "step", "epoch", "time")]

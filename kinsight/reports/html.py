@@ -55,12 +55,16 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: 
     return f"<div class=scroll><table><thead><tr>{head}<tbody>{body}</table></div>"
 
 
-def picture(image: np.ndarray | None, *, caption: str = "", note: str = "", kind: str = "") -> str:
-    """An image (uint8, HxW or HxWx3; None: one that cannot be read) with its caption. kind: right, wrong, or plain."""
+def picture(image: np.ndarray | None, *, caption: str = "", note: str = "", kind: str = "", hint: str = "") -> str:
+    """An image (uint8, HxW or HxWx3; None: one that cannot be read) with its caption.
+
+    kind: right, wrong, or plain. hint: shown on hover, where it is not the caption.
+    """
     shown = f'<img loading="lazy" alt="" src="{data_uri(image)}">' if image is not None else "<i>not readable</i>"
     text = f"<b>{escape(caption)}</b>" if caption else ""
     more = f"<small>{escape(note)}</small>" if note else ""
-    return f'<figure class="tile {escape(kind)}" title="{escape(caption)}"><span>{shown}</span>{text}{more}</figure>'
+    body = f"<span>{shown}</span>{text}{more}"
+    return f'<figure class="tile {escape(kind)}" title="{escape(hint or caption)}">{body}</figure>'
 
 
 def gallery(pictures: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from kinsight.specs.base import Spec
 from kinsight.specs.data import ImageSpec, Source
 from kinsight.specs.model import AvgPool, Pooling
+from kinsight.specs.report import ReportSpec
 from kinsight.specs.train import Device, Precision
 
 
@@ -64,6 +65,9 @@ class EvaluateSpec(_FromImages):
     bootstrap: int = Field(default=1000, ge=0, description="resamples for confidence intervals over classes; 0: none")
     confidence: float = Field(default=0.95, gt=0, lt=1, description="coverage of the intervals")
     save_embeddings: bool = Field(default=False, description="also store the embeddings under `output`")
+    report: ReportSpec | None = Field(
+        default=ReportSpec(), description="a page with pictures, report/index.html; null: none"
+    )
     write_thresholds: bool = Field(
         default=True,
         description="with a bundle: put the similarity thresholds at the rates of `fprs` into it, for searches",

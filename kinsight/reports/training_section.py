@@ -1,0 +1,62 @@
+"""How a training went: loss, validation and learning rate over the optimizer's steps."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from kinsight.reports.charts import Line, charts, line_chart
+from kinsight.reports.curves import Curve, curve, metric_curves, smooth
+from kinsight.reports.evaluated import Trained
+from kinsight.reports.html import section
+from kinsight.reports.words import display_name
+
+_FEW = 30  # values below which nothing is smoothed
+
+
+def training_section(trained: Trained) -> str:
+    """Three charts: loss, validation metrics, learning rate."""
+    rows = trained.rows
+    return section(
+        "Training", charts(_loss(rows), _validation(rows, trained.judged), _rate(rows)), note=_note(trained),
+        anchor="training",
+    )  # fmt: skip
+
+
+def _note(trained: Trained) -> str:
+    steps = [row["step"] for row in trained.rows if isinstance(row.get("step"), int)]
+    text = f"{max(steps):,} optimizer steps" if steps else "No step was logged"
+    curves = metric_curves(trained.rows, trained.judged)
+    if not curves:
+        return f"{text}; no validation, so the last model counts as the best."
+    best = int(curves[0].value.argmax())
+    value, step = curves[0].value[best], int(curves[0].step[best])
+    return f"{text}; the best model, by {display_name(curves[0].name)} {value:.4f}, is that of step {step:,}."
+
+
+def _loss(rows: Sequence[Mapping[str, Any]]) -> str:
+    loss = curve(rows, "train", "loss")
+    raw = _line("loss", loss)
+    lines = [raw]
+    if len(loss.step) >= _FEW:
+        trend = smooth(loss.value, max(5, len(loss.step) // 25))
+        lines = [Line("logged", raw.x, raw.y, faint=True), Line("smoothed", raw.x, trend)]
+    return line_chart("loss", "Training loss", lines, x_label="step", empty="no training step was logged")
+
+
+def _validation(rows: Sequence[Mapping[str, Any]], judged: str | None) -> str:
+    lines = [_line(display_name(found.name), found) for found in metric_curves(rows, judged)]
+    return line_chart("validation", "Validation", lines, x_label="step", dots=True, empty="there was no validation set")
+
+
+def _rate(rows: Sequence[Mapping[str, Any]]) -> str:
+    rate = _line("learning rate", curve(rows, "train", "lr"))
+    return line_chart(
+        "rate", "Learning rate", [rate], x_label="step", from_zero=True, empty="no training step was logged"
+    )
+
+
+def _line(name: str, found: Curve) -> Line:
+    """One value a step, the last one where a step was logged twice."""
+    step, last = np.unique(found.step[::-1], return_index=True)
+    return Line(name, step, found.value[::-1][last])
