@@ -77,7 +77,7 @@ class EmbeddingStream:
             start, schema = start + len(table), table.schema
             if start > self.count:
                 break
-            vector_ND = flat_vectors(table).reshape(-1, self.dim)
+            vector_ND = flat_vectors(table).reshape(-1, self.dim).copy()  # Arrow's memory is read only
             yield Block(vector_ND, table["labels"], table["uri"], table.drop_columns(list(_KNOWN)))
         if start != self.count:
             raise altered(self.place, f"holds {start} vectors or more, the header says {self.count}")

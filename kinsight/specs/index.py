@@ -113,7 +113,7 @@ class IndexBuild(_FromEmbeddings):
     )
 
 
-class IndexAdd(_OnIndex, _FromEmbeddings):
+class IndexAdd(_FromEmbeddings, _OnIndex):
     """Add stored embeddings of the same model to an index."""
 
     job: Literal["index add"] = "index add"
