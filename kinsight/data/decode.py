@@ -56,7 +56,7 @@ def decode(data: bytes | bytearray, uri: str, choose: ChooseCrop, *, size: int, 
     try:
         if (header := jpeg.read_header(data)) is not None:
             return _decode_jpeg(data, header, choose, size=size, channels=channels)
-        with jpeg.quiet(), Image.open(io.BytesIO(data), formats=_formats()) as image:
+        with jpeg.quiet(), Image.open(io.BytesIO(data), formats=known_formats()) as image:
             return square(image, choose, size=size, channels=channels)
     except MemoryError:
         raise
@@ -168,12 +168,13 @@ def _check_pixels(width: int, height: int) -> None:
 
 
 @functools.cache
-def _formats() -> tuple[str, ...]:
+def known_formats() -> tuple[str, ...]:
+    """The formats images may have, those that this Pillow reads."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return f"none of the known formats ({', '.join(_formats())})"
+        return f"none of the known formats ({', '.join(known_formats())})"
     return " ".join(str(error).split()) or type(error).__name__

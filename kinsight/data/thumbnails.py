@@ -5,7 +5,8 @@ import io
 import numpy as np
 from PIL import Image, ImageOps
 
-from kinsight.data.decode import BrokenImage
+from kinsight.data.decode import BrokenImage, known_formats
+from kinsight.data.jpeg import quiet
 from kinsight.data.reading import read_image
 
 _JPEG_QUALITY = 82
@@ -23,7 +24,7 @@ def thumbnail(uri: str, side: int) -> np.ndarray:
 def thumbnail_of(data: bytes, side: int, *, uri: str = "") -> np.ndarray:
     """`thumbnail` of an encoded image. Raises BrokenImage."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with quiet(), Image.open(io.BytesIO(data), formats=known_formats()) as image:
             image.draft("RGB", (2 * side, 2 * side))
             upright = ImageOps.exif_transpose(image)
             upright.thumbnail((side, side))

@@ -1,7 +1,12 @@
-"""The `demo` job: draw symbols, train on half of them, retrieve the other half. Each step is a command to type."""
+"""The `demo` job: draw symbols, train on half of them, retrieve the other half, search by drawing.
+
+Each step is a command to type.
+"""
 
 import json
 import shlex
+import socket
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +16,9 @@ import yaml
 from kinsight import progress, storage
 from kinsight.demo.symbols import HEADER, SymbolSet, draw_symbols
 from kinsight.errors import SpecError
-from kinsight.evaluation import evaluate
+from kinsight.evaluation import embed, evaluate
+from kinsight.indexing import build
+from kinsight.serving.serve import serve
 from kinsight.specs.demo import DemoSpec
 from kinsight.training import train
 
@@ -36,7 +43,9 @@ def run(spec: DemoSpec, *, overwrite: bool = False) -> dict[str, Any]:
         "evaluate", "--bundle", words["bundle"], "--data.path", str(symbols.test), "--output", words["output"]
     )
     metrics = evaluate(words).metrics
+    _index(folder, symbols, overwrite)
     _conclude(folder, symbols, untrained, metrics, time.monotonic() - started)
+    _search_page(spec, folder)
     return metrics
 
 
@@ -85,7 +94,7 @@ def _train_settings(spec: DemoSpec, folder: Path, symbols: SymbolSet) -> dict[st
             "cache": "memory",
             "workers": 2,
         },
-        "model": {"backbone": "conv4", "pretrained": None, "embedding_dim": 128},
+        "model": {"backbone": "conv4", "pretrained": None, "embedding_dim": 128, "pooling": {"kind": "flat"}},
         "loss": {"kind": "cosface", "margin": 0.2, "scale": 24.0},
         "optimizer": {"kind": "adamw", "lr": 0.003, "weight_decay": 0.0005},
         "schedule": {"kind": "cosine", "warmup_steps": 50},
@@ -108,7 +117,7 @@ def _train(settings: Path, run: Path, overwrite: bool) -> None:
 def _measure_untrained(folder: Path, symbols: SymbolSet) -> dict[str, Any]:
     """What an untrained network retrieves: the number that training must beat."""
     output = folder / "untrained"
-    model = {"backbone": "conv4", "pretrained": None}
+    model = {"backbone": "conv4", "pretrained": None, "pooling": {"kind": "flat"}}
     image = {"image_size": 32, "color": "gray", "crop": 1.0}
     _show_command(
         "evaluate",
@@ -116,6 +125,8 @@ def _measure_untrained(folder: Path, symbols: SymbolSet) -> dict[str, Any]:
         "conv4",
         "--model.pretrained",
         "null",
+        "--model.pooling.kind",
+        "flat",
         "--image.image-size",
         "32",
         "--image.color",
@@ -131,6 +142,52 @@ def _measure_untrained(folder: Path, symbols: SymbolSet) -> dict[str, Any]:
         return json.loads(storage.read_text(output / "metrics.json"))
     data = {"path": str(symbols.test)}
     return evaluate({"model": model, "image": image, "data": data, "output": str(output), "workers": 2}).metrics
+
+
+def _index(folder: Path, symbols: SymbolSet, overwrite: bool) -> None:
+    """All symbols, seen and unseen, with their characters, to be searched."""
+    embeddings, place = folder / "embeddings", folder / "index"
+    bundle = str(folder / "run")
+    _show_command(
+        "embed",
+        "--bundle",
+        bundle,
+        "--data.path",
+        str(symbols.all),
+        "--data.format",
+        "csv",
+        "--output",
+        str(embeddings),
+    )
+    data = {"path": str(symbols.all), "format": "csv"}
+    try:
+        embed({"bundle": bundle, "data": data, "output": str(embeddings), "workers": 2}, overwrite=overwrite)
+    except SpecError as error:
+        if error.code != "embed.finished":
+            raise
+        progress.say(f"embedded already in {embeddings}")
+    _show_command("index", "build", "--embeddings", str(embeddings), "--output", str(place), "--overwrite")
+    build({"embeddings": str(embeddings), "output": str(place)}, overwrite=True)
+
+
+def _search_page(spec: DemoSpec, folder: Path) -> None:
+    words = {"bundle": str(folder / "run"), "index": str(folder / "index")}
+    _show_command("serve", "--bundle", words["bundle"], "--index", words["index"])
+    if not (spec.console and sys.stdin.isatty() and sys.stderr.isatty()):
+        progress.say("not started: no terminal, or --no-console; the command above opens the search page")
+        return
+    progress.say("draw a symbol, or click one, and find its Unicode character:")
+    serve({**words, "port": spec.port if spec.port == 0 or _is_free(spec.port) else 0})
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def _show_command(*words: str) -> None:

@@ -6,11 +6,14 @@ FOLDER/images/<code point>/<n>.png    32x32 grey
 FOLDER/train.txt                      half of the classes: seen
 FOLDER/validation.txt                 a fifth of the others: unseen, to choose the best model by
 FOLDER/test.txt                       the rest: unseen, to report
+FOLDER/all.csv                        every picture: image, label, character, name, drawn_alike
 FOLDER/classes.tsv                    label, character, part, characters left out as drawn alike, name
 FOLDER/symbols.json                   settings and counts
 """
 
 import argparse
+import csv
+import io
 import json
 import os
 import shutil
@@ -31,7 +34,7 @@ from kinsight.errors import KinsightError, RunError, SpecError
 
 SIDE = 32
 FORMAT = "kinsight-symbols"
-VERSION = 1
+VERSION = 2
 HEADER = "symbols.json"
 PARTS = ("train", "validation", "test")
 _CHUNK = 12  # classes a process draws between two reports of progress
@@ -58,6 +61,10 @@ class SymbolSet:
     @property
     def test(self) -> Path:
         return self.folder / "test.txt"
+
+    @property
+    def all(self) -> Path:
+        return self.folder / "all.csv"
 
     @property
     def classes(self) -> Path:
@@ -177,6 +184,7 @@ def _draw(
     for part in PARTS:
         lines = (f"images/{s.code:04x}/{n}.png {s.label}\n" for s in parts[part] for n in range(images))
         (folder / f"{part}.txt").write_text("".join(lines), encoding="utf-8")
+    (folder / "all.csv").write_text(_picture_table(symbols, images), encoding="utf-8")
     (folder / "classes.tsv").write_text(_class_table(parts), encoding="utf-8")
     counts = {
         "num_classes": {part: len(parts[part]) for part in PARTS},
@@ -204,10 +212,20 @@ def _class_table(parts: dict[str, list[Symbol]]) -> str:
     return "".join(rows)
 
 
+def _picture_table(symbols: list[Symbol], images: int) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "label", "character", "name", "drawn_alike"])
+    for symbol in symbols:
+        about = [symbol.label, chr(symbol.code), symbol.title, " ".join(map(chr, symbol.alike))]
+        writer.writerows([f"images/{symbol.code:04x}/{n}.png", *about] for n in range(images))
+    return text.getvalue()
+
+
 def _ours(folder: Path) -> bool:
     """Empty, or nothing but a drawn set: only such a folder is ever replaced."""
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else {"a file"}
-    known = {"images", HEADER, "classes.tsv", *(f"{part}.txt" for part in PARTS)}
+    known = {"images", HEADER, "all.csv", "classes.tsv", *(f"{part}.txt" for part in PARTS)}
     return not names or (names <= known and _read_header(folder) is not None)
 
 
@@ -222,6 +240,8 @@ def _read_header(folder: Path) -> dict | None:
 
 def _complete(folder: Path, header: dict) -> bool:
     """Every picture of every list is there: someone may have tidied up."""
+    if not (folder / "all.csv").is_file():
+        return False
     for part in PARTS:
         file = folder / f"{part}.txt"
         listed = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []

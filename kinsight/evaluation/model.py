@@ -57,20 +57,25 @@ class Model:
                 remedy="put it into a list: model.embed([image])[0]",
             )
         emb_ND = torch.empty(len(images), self.embedding_dim)
-        with torch.inference_mode(), self.arithmetic.autocast():
-            for start in range(0, len(images), batch_size):
-                chunk = images[start : start + batch_size]
-                pixels = torch.stack([self._pixels(image, start + offset) for offset, image in enumerate(chunk)])
-                emb_ND[start : start + len(chunk)] = self.net(pixels.to(self.device)).float()
-        return (torch.nn.functional.normalize(emb_ND, dim=1) if normalize else emb_ND).numpy()
+        for start in range(0, len(images), batch_size):
+            chunk = images[start : start + batch_size]
+            pixels = [self.pixels(image, f"images[{start + offset}]") for offset, image in enumerate(chunk)]
+            emb_ND[start : start + len(chunk)] = self.vectors(torch.stack(pixels), normalize=normalize)
+        return emb_ND.numpy()
 
-    def _pixels(self, image: Any, number: int) -> Tensor:
+    def vectors(self, images_BCHW: Tensor, *, normalize: bool = True) -> Tensor:
+        """Vectors of prepared images (uint8, on any device): float32 (B, embedding_dim) on the CPU."""
+        with torch.inference_mode(), self.arithmetic.autocast():
+            emb_BD = self.net(images_BCHW.to(self.device)).float()
+        return (torch.nn.functional.normalize(emb_BD, dim=1) if normalize else emb_BD).cpu()
+
+    def pixels(self, image: Any, name: str = "image") -> Tensor:
+        """An image as `vectors` takes it, uint8 (C, S, S). image: as in `embed`. Raises BrokenImage, DataError."""
         size, channels = self.image.image_size, num_channels(self.image)
         choose = partial(evaluation_crop, share=self.image.crop)
         if isinstance(image, str | PathLike):
             uri = str(image)
             return decode(read_image(uri), uri, choose, size=size, channels=channels)
-        name = f"images[{number}]"
         if isinstance(image, bytes | bytearray):
             return decode(image, name, choose, size=size, channels=channels)
         picture = _picture(image, name)

@@ -45,3 +45,15 @@ class BenchTrain(Spec):
     threads: list[int] = Field(default=[1, 2], min_length=1, description=_THREADS)
     seconds: float = Field(default=10.0, gt=0, description="time of one measurement")
     repeats: int = Field(default=5, ge=1, description="measurements of each side, interleaved")
+
+
+class BenchServe(Spec):
+    """Latency of searches by image over HTTP, as clients see it, with one and with many of them."""
+
+    job: Literal["bench serve"] = "bench serve"
+    bundle: str = Field(description="address of a model bundle")
+    index: str = Field(description="address of an index of that bundle whose items' images can be read")
+    users: list[int] = Field(default=[1, 20], min_length=1, description="clients that ask at the same time")
+    requests: int = Field(default=400, ge=10, description="searches measured per row, shared among the clients")
+    k: int = Field(default=12, ge=1, le=1000, description="neighbours asked for")
+    threads: int = Field(default=2, ge=1, description="threads the server computes with")

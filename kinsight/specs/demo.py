@@ -8,7 +8,7 @@ from kinsight.specs.base import Spec
 
 
 class DemoSpec(Spec):
-    """Train on an embedded set of symbols and retrieve symbols never seen."""
+    """Train on an embedded set of symbols, retrieve symbols never seen, search by drawing."""
 
     job: Literal["demo"] = "demo"
     output: str = Field(default="kinsight-demo", description="folder for pictures, run and results")
@@ -17,6 +17,8 @@ class DemoSpec(Spec):
     )
     epochs: int = Field(default=12, ge=1, description="passes over the seen symbols")
     seed: int = Field(default=0, ge=0, lt=2**31, description="seed of pictures and training")
+    console: bool = Field(default=True, description="end on the search page and wait; never without a terminal")
+    port: int = Field(default=8000, ge=0, le=65535, description="port of the search page; 0: any free one")
 
 
 class DoctorSpec(Spec):

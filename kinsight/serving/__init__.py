@@ -1,0 +1,1 @@
+"""Search and embedding for others: over REST, on a page, and as a job."""

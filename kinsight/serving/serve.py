@@ -1,0 +1,109 @@
+"""The `serve` job: the application on a socket, until Ctrl-C."""
+
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from kinsight import progress
+from kinsight.errors import RunError, SpecError
+from kinsight.specs.load import of
+from kinsight.specs.serve import ServeSpec
+
+
+def serve(spec: ServeSpec | Mapping[str, Any]) -> None:
+    """Serve until interrupted; the same as `kinsight serve`.
+
+    Raises SpecError for settings and ports that cannot work, DataError for a bundle and an index that do not fit.
+    """
+    spec = of(ServeSpec, spec)
+    _need_packages()
+    from kinsight.serving.engine import Engine
+
+    with _listening(spec) as listener, Engine(spec) as engine:
+        if spec.host not in ("127.0.0.1", "localhost", "::1"):
+            progress.warn(f"everyone who reaches {spec.host} can search: there is no login")
+        limit = engine.limit
+        known = (
+            "none measured: `kinsight evaluate --bundle` measures one"
+            if limit.threshold is None
+            else (
+                f"accepted from {limit.threshold:.4f} on" + (f", false-match rate {limit.fmr:g}" if limit.fmr else "")
+            )
+        )
+        progress.say(f"threshold   {known}")
+        if engine.index is not None:
+            progress.say(f"index       {len(engine.index):,} items, {engine.index.kind}, {engine.index.metric}")
+        progress.say(f"serving     {address_of(listener, spec.host)}   Ctrl-C ends it")
+        with suppress(KeyboardInterrupt):  # how a server ends; uvicorn has answered what it had begun
+            _server(engine).run(sockets=[listener])
+
+
+@contextmanager
+def in_background(spec: ServeSpec) -> Iterator[str]:
+    """The server in threads of this process for the time of the block; gives its address."""
+    _need_packages()
+    from kinsight.serving.engine import Engine
+
+    with _listening(spec) as listener, Engine(spec) as engine:
+        server = _server(engine)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="kinsight-serve", daemon=True)
+        thread.start()
+        try:
+            yield address_of(listener, spec.host)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def address_of(listener: socket.socket, host: str) -> str:
+    """Where a browser finds the server."""
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(host, host)
+    return f"http://{shown}:{listener.getsockname()[1]}"
+
+
+def _server(engine: Any) -> Any:
+    import uvicorn
+
+    from kinsight.serving.app import create_app
+
+    config = uvicorn.Config(
+        create_app(engine), log_level="warning", access_log=False, timeout_graceful_shutdown=3, lifespan="off"
+    )
+    return uvicorn.Server(config)
+
+
+@contextmanager
+def _listening(spec: ServeSpec) -> Iterator[socket.socket]:
+    """A socket that is bound before anything is loaded: a port in use is told at once."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(spec.host, spec.port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise SpecError(
+            "serve.host", str(error), field=f"host={spec.host}", remedy="give an address of this machine"
+        ) from None
+    with listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+            listener.listen(1024)
+        except OSError as error:
+            raise SpecError(
+                "serve.port",
+                f"cannot listen there: {error.strerror}",
+                field=f"host={spec.host}, port={spec.port}",
+                remedy="choose another port, or 0 for any free one",
+            ) from None
+        yield listener
+
+
+def _need_packages() -> None:
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise RunError(
+            "serve.packages", f"{error.name} is not installed", remedy="pip install 'kinsight[serving]'"
+        ) from None

@@ -1,0 +1,239 @@
+"use strict";
+// Texts from the server go into the page as text, never as HTML.
+const byId = (id) => document.getElementById(id);
+const make = (tag, name, text) => {
+  const node = document.createElement(tag);
+  if (name) node.className = name;
+  if (text !== undefined) node.textContent = text;
+  return node;
+};
+const HIDDEN_COLUMNS = new Set(["rank", "row", "id", "label", "uri", "similarity", "accepted"]);
+let info = null;
+let latest = 0; // answers that arrive after a newer question are dropped
+
+// ---- asking
+
+async function ask(body, type, shown) {
+  const mine = ++latest;
+  document.body.classList.add("busy");
+  const started = performance.now();
+  let answer;
+  try {
+    const response = await fetch(`/v1/search?k=${info ? info.k : 12}`, {method: "POST", body, headers: {"Content-Type": type}});
+    answer = await response.json().catch(() => ({message: `the server answered ${response.status}`}));
+    if (mine !== latest) return;
+    if (!response.ok) throw new Error([answer.message, answer.remedy].filter(Boolean).join("; "));
+    show(answer, performance.now() - started, shown);
+  } catch (error) {
+    if (mine === latest) say(error instanceof TypeError ? "The server does not answer. Is it still running?" : error.message, true);
+  } finally {
+    if (mine === latest) document.body.classList.remove("busy");
+  }
+}
+
+function askFile(file) {
+  select("image");
+  const address = URL.createObjectURL(file);
+  const preview = byId("preview");
+  preview.onload = () => URL.revokeObjectURL(address);
+  preview.onerror = () => { preview.hidden = true; byId("invite").hidden = false; URL.revokeObjectURL(address); };
+  preview.src = address;
+  preview.hidden = false;
+  byId("invite").hidden = true;
+  if (info && file.size > info.max_upload_bytes) {
+    latest++;
+    return say(`This file has ${(file.size / 1e6).toFixed(1)} MB; the server takes up to ${info.max_upload_bytes / 1e6} MB.`, true);
+  }
+  history.pushState({kind: "file"}, "", "#");
+  return ask(file, file.type.startsWith("image/") ? file.type : "application/octet-stream");
+}
+
+function askRow(row, push) {
+  if (push) history.pushState({kind: "row", row}, "", `#${row}`);
+  select("image");
+  const preview = byId("preview");
+  preview.onload = preview.onerror = null;
+  preview.src = `/v1/items/${row}/picture?side=384`;
+  preview.hidden = false;
+  byId("invite").hidden = true;
+  return ask(JSON.stringify({row}), "application/json", row);
+}
+
+// ---- showing
+
+function say(text, isError) {
+  byId("message").textContent = text;
+  byId("message").classList.toggle("error", Boolean(isError));
+  if (isError) { byId("verdict").hidden = true; byId("results").replaceChildren(); byId("latency").textContent = ""; }
+}
+
+function nameOf(item) {
+  return item.character ? `${item.character}  ${item.label}` : item.label || String(item.id);
+}
+
+function show(answer, roundMs, row) {
+  const results = answer.results;
+  say(results.length ? (row === undefined ? "Click a neighbour to search on from it." : "Neighbours of an item of the index.") : "The index is empty.");
+  showVerdict(answer, results[0]);
+  byId("results").replaceChildren(...results.map(card));
+  const parts = Object.entries(answer.took_ms).filter(([step]) => step !== "total").map(([step, ms]) => `${step} ${ms.toFixed(1)}`);
+  byId("latency").textContent = `${roundMs.toFixed(0)} ms, of them ${answer.took_ms.total.toFixed(1)} in the server (${parts.join(", ")})`;
+}
+
+function showVerdict(answer, best) {
+  const verdict = byId("verdict");
+  verdict.hidden = !best || answer.accepted === null;
+  if (verdict.hidden) return;
+  verdict.className = answer.accepted ? "match" : "unknown";
+  const limit = answer.threshold.toFixed(3);
+  verdict.replaceChildren(
+    make("strong", "", answer.accepted ? nameOf(best) : "Unknown"),
+    make("span", "", answer.accepted
+      ? `similarity ${best.similarity.toFixed(3)}, accepted from ${limit} on`
+      : `the nearest (${nameOf(best)}) has ${best.similarity.toFixed(3)}; accepted from ${limit} on`));
+}
+
+function card(item) {
+  const node = make("li", item.accepted ? "yes" : "");
+  const button = make("button");
+  button.title = [item.label, item.id, item.uri].filter((part) => part !== null && part !== "").join("\n");
+  const frame = make("span", "frame");
+  const image = make("img");
+  image.alt = "";
+  image.loading = "lazy";
+  image.src = `/v1/items/${item.row}/picture?side=192`;
+  image.onerror = () => frame.replaceChildren(make("i", "", "no picture"));
+  frame.append(image);
+  const similarity = make("small", "similarity", `${item.similarity.toFixed(3)}${item.accepted ? " ✓" : ""}`);
+  const more = Object.entries(item).filter(([key, value]) => !HIDDEN_COLUMNS.has(key) && key !== "character" && value !== null)
+    .map(([key, value]) => { const line = make("small", "", String(value)); line.title = `${key}: ${value}`; return line; });
+  button.append(frame, make("b", "", nameOf(item)), similarity, ...more.slice(0, 3));
+  button.onclick = () => { askRow(item.row, true); byId("ask").scrollIntoView({behavior: "smooth", block: "nearest"}); };
+  node.append(button);
+  return node;
+}
+
+// ---- drawing: strokes are kept as lines, so that size, place and width on the pad carry no meaning
+
+const pad = byId("pad"), pen = pad.getContext("2d");
+const WIDTH = 0.07, MARGIN = 0.14, SENT = 256;
+let strokes = [], drawing = null, timer = 0;
+
+function paint(context, lines, width) {
+  context.lineCap = context.lineJoin = "round";
+  context.strokeStyle = "#111";
+  context.lineWidth = width;
+  for (const line of lines) {
+    context.beginPath();
+    context.moveTo(line[0][0], line[0][1]);
+    for (const [x, y] of line.length > 1 ? line : [line[0], line[0]]) context.lineTo(x, y);
+    context.stroke();
+  }
+}
+
+function repaint() {
+  pen.clearRect(0, 0, pad.width, pad.height);
+  paint(pen, strokes, pad.width * 0.045);
+}
+
+function place(event) {
+  const box = pad.getBoundingClientRect();
+  return [(event.clientX - box.left) * pad.width / box.width, (event.clientY - box.top) * pad.height / box.height];
+}
+
+pad.addEventListener("pointerdown", (event) => {
+  if (event.button) return;
+  pad.setPointerCapture(event.pointerId);
+  drawing = [place(event)];
+  strokes.push(drawing);
+  repaint();
+  clearTimeout(timer);
+});
+pad.addEventListener("pointermove", (event) => {
+  if (!drawing) return;
+  for (const part of event.getCoalescedEvents ? event.getCoalescedEvents() : [event]) drawing.push(place(part));
+  repaint();
+});
+for (const end of ["pointerup", "pointercancel"]) pad.addEventListener(end, () => {
+  if (!drawing) return;
+  drawing = null;
+  timer = setTimeout(askDrawing, 250);
+});
+
+function askDrawing() {
+  if (!strokes.length) return;
+  const points = strokes.flat();
+  const xs = points.map((point) => point[0]), ys = points.map((point) => point[1]);
+  const left = Math.min(...xs), top = Math.min(...ys);
+  const wide = Math.max(...xs) - left, high = Math.max(...ys) - top;
+  const room = SENT * (1 - 2 * MARGIN) - SENT * WIDTH;
+  const scale = room / Math.max(wide, high, 40);
+  const sheet = document.createElement("canvas");
+  sheet.width = sheet.height = SENT;
+  const context = sheet.getContext("2d");
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, SENT, SENT);
+  const moved = strokes.map((line) => line.map(([x, y]) =>
+    [SENT / 2 + (x - left - wide / 2) * scale, SENT / 2 + (y - top - high / 2) * scale]));
+  paint(context, moved, SENT * WIDTH);
+  sheet.toBlob((blob) => ask(blob, "image/png"), "image/png");
+}
+
+byId("undo").onclick = () => { strokes.pop(); repaint(); strokes.length ? askDrawing() : reset(); };
+byId("clear").onclick = () => { strokes = []; repaint(); reset(); };
+
+function reset() {
+  latest++;
+  document.body.classList.remove("busy");
+  byId("verdict").hidden = true;
+  byId("results").replaceChildren();
+  byId("latency").textContent = "";
+  say("Draw something, or drop, paste or choose an image.");
+}
+
+// ---- tabs, files, history
+
+function select(name) {
+  for (const tab of ["draw", "image"]) {
+    byId(tab).hidden = tab !== name;
+    byId(`tab-${tab}`).setAttribute("aria-selected", String(tab === name));
+  }
+}
+byId("tab-draw").onclick = () => select("draw");
+byId("tab-image").onclick = () => select("image");
+byId("drop").addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") byId("file").click(); });
+byId("file").onchange = (event) => { if (event.target.files.length) askFile(event.target.files[0]); event.target.value = ""; };
+addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("over"); });
+addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("over"); });
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  document.body.classList.remove("over");
+  const file = [...event.dataTransfer.files][0];
+  if (file) askFile(file); else say("Only image files can be dropped here.", true);
+});
+addEventListener("paste", (event) => {
+  const file = [...event.clipboardData.files].find((one) => one.type.startsWith("image/"));
+  if (file) askFile(file);
+});
+addEventListener("popstate", fromAddress);
+
+function fromAddress() {
+  const row = /^#(\d+)$/.exec(location.hash);
+  if (row) askRow(Number(row[1]), false); else reset();
+}
+
+async function start() {
+  select("draw");
+  try {
+    info = await (await fetch("/v1/info")).json();
+  } catch {
+    return say("The server does not answer. Is it still running?", true);
+  }
+  const index = info.index ? `${info.index.items.toLocaleString("en")} images in the index` : "no index: start the server with --index";
+  const limit = info.threshold.value === null ? "no threshold measured" : `accepted from similarity ${info.threshold.value.toFixed(3)} on` +
+    (info.threshold.fmr ? ` (false-match rate ${info.threshold.fmr})` : "");
+  byId("about").textContent = `${index}; ${limit}; model ${info.model.name}`;
+  if (!info.index) return say("This server has no index to search in.", true);
+  if (location.hash) fromAddress();
+}
+start();

@@ -1,0 +1,39 @@
+"""The `serve` job."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from kinsight.specs.base import Spec
+from kinsight.specs.train import Device, Precision
+
+
+class ServeSpec(Spec):
+    """Answer searches over REST, and on a page to try them on."""
+
+    job: Literal["serve"] = "serve"
+    bundle: str = Field(description="address of a model bundle (or of a run that holds one)")
+    index: str | None = Field(default=None, description="address of an index made with this bundle; null: embed only")
+    host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0: every network of this machine")
+    port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0: any free one")
+    k: int = Field(default=12, ge=1, le=1000, description="neighbours in an answer that does not ask for a number")
+    max_k: int = Field(default=1000, ge=1, description="neighbours that an answer may ask for")
+    fmr: float | None = Field(
+        default=None, gt=0, lt=1, description="accept at this measured false-match rate; null: the bundle's strictest"
+    )
+    threshold: float | None = Field(default=None, description="accept from this similarity on instead")
+    max_upload_mb: float = Field(default=20.0, gt=0, le=1024, description="largest image file taken, in MB")
+    max_batch: int = Field(default=32, ge=1, le=4096, description="images of waiting requests embedded together")
+    max_waiting: int = Field(default=256, ge=1, description="images that may wait; further requests are told to retry")
+    precision: Precision = Field(default="auto", description="auto: bf16 where the device is faster with it")
+    device: Device = Field(default="auto", description="auto: CUDA, else MPS, else CPU")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ServeSpec":
+        if self.fmr is not None and self.threshold is not None:
+            raise ValueError("fmr has no effect beside threshold: give one of them")
+        if self.index is None and any(name in self.model_fields_set for name in ("fmr", "threshold", "k", "max_k")):
+            raise ValueError("k, max_k, fmr and threshold have no effect without index: nothing is searched")
+        if self.k > self.max_k:
+            raise ValueError(f"k={self.k}: at most max_k={self.max_k}")
+        return self

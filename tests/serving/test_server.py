@@ -1,0 +1,223 @@
+"""The server as its clients see it: right answers, clear refusals, and none of its threads in another's way."""
+
+import http.client
+import io
+import json
+import resource
+import socket
+import struct
+import urllib.error
+import urllib.request
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import kinsight
+from kinsight.errors import DataError, SpecError
+from kinsight.serving.serve import in_background, serve
+from kinsight.specs.serve import ServeSpec
+
+
+def post(address: str, body: bytes | dict[str, Any], kind: str = "image/png") -> tuple[int, dict[str, Any]]:
+    if isinstance(body, dict):
+        body, kind = json.dumps(body).encode(), "application/json"
+    request = urllib.request.Request(address, body, {"Content-Type": kind})
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+def get(address: str) -> tuple[int, bytes, dict[str, str]]:
+    try:
+        with urllib.request.urlopen(address, timeout=20) as answer:
+            return answer.status, answer.read(), dict(answer.headers)
+    except urllib.error.HTTPError as error:
+        return error.code, error.read(), dict(error.headers)
+
+
+def test_an_image_finds_itself_and_its_class(server: str, made: Path):
+    data = (made / "images/3-1.png").read_bytes()
+    status, answer = post(f"{server}/v1/search?k=4", data)
+    assert status == 200
+    best = answer["results"][0]
+    assert (best["label"], best["character"], best["note"], best["rank"]) == ("class <3>", "D", "n1", 1)
+    assert best["similarity"] == pytest.approx(1, abs=1e-3)
+    assert best["accepted"] is True and answer["accepted"] is True
+    assert len(answer["results"]) == 4
+    similarities = [item["similarity"] for item in answer["results"]]
+    assert similarities == sorted(similarities, reverse=True)
+    assert [item["accepted"] for item in answer["results"]] == [value >= 0.9 for value in similarities]
+    assert set(answer["took_ms"]) == {"decode", "embed", "search", "total"}
+
+
+def test_the_vector_is_the_one_embed_gives(server: str, made: Path):
+    path = made / "images/2-2.png"
+    _, answer = post(f"{server}/v1/embed", path.read_bytes())
+    np.testing.assert_allclose(answer["vector"], kinsight.load(made / "run").embed([path])[0], atol=2e-2)
+    _, by_vector = post(f"{server}/v1/search", {"vector": answer["vector"]})
+    assert by_vector["results"][0]["uri"].endswith("images/2-2.png")
+    assert len(by_vector["results"]) == 5
+
+
+def test_searching_on_from_an_item_leaves_it_out(server: str):
+    for query in ({"row": 7}, {"id": 7}):
+        status, answer = post(f"{server}/v1/search?k=30", query)
+        assert status == 200
+        assert sorted(item["row"] for item in answer["results"]) == [row for row in range(24) if row != 7]
+
+
+def test_pictures_of_items(server: str):
+    status, data, headers = get(f"{server}/v1/items/5/picture?side=100")
+    assert status == 200 and headers["content-type"] == "image/png"
+    assert Image.open(io.BytesIO(data)).size == (28, 28)
+    assert get(f"{server}/v1/items/24/picture")[0] == 404
+    assert get(f"{server}/v1/items/-1/picture")[0] == 404
+
+
+def _bomb() -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "says"),
+    [
+        (b"", 422, "the file is empty"),
+        (b"this is text", 422, "none of the known formats"),
+        (_bomb(), 422, "2500000000 pixels"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(20), 422, "not a usable image"),
+        (bytes(1_000_001), 413, "larger than 1 MB"),
+        ({"vector": [1, 2]}, 400, "expected 16 finite numbers"),
+        ({"vector": [0] * 16}, 400, "not all zero"),
+        ({"vector": ["x"] * 16}, 400, "expected 16 finite numbers"),
+        ({"vector": [[1] * 16, [1]]}, 400, "expected 16 finite numbers"),
+        ({"row": 99}, 404, "expected 0 to 23"),
+        ({"row": "3"}, 404, "expected 0 to 23"),
+        ({"row": True}, 404, "expected 0 to 23"),
+        ({"id": 99}, 404, "99"),
+        ({"id": [1]}, 400, "expected text or a whole number"),
+        ({"id": 1, "row": 1}, 400, "expected one of vector, row, id"),
+        ({}, 400, "expected one of vector, row, id"),
+    ],
+    ids=map(str, range(16)),
+)
+def test_bad_queries_are_told_what_is_wrong(server: str, body: bytes | dict[str, Any], status: int, says: str):
+    found, answer = post(f"{server}/v1/search", body)
+    assert (found, says in f"{answer['message']}") == (status, True), answer
+    assert answer["code"]
+    assert post(f"{server}/v1/search", {"row": 0})[0] == 200  # still there
+
+
+@pytest.mark.parametrize(("k", "status"), [("0", 400), ("31", 400), ("30", 200), ("x", 422)])
+def test_neighbours_asked_for(server: str, k: str, status: int):
+    assert post(f"{server}/v1/search?k={k}", {"row": 0})[0] == status
+
+
+@pytest.mark.parametrize("megabytes", [2, 100])
+def test_large_bodies_are_refused_with_the_reason_and_not_kept(server: str, megabytes: int):
+    place = urlsplit(server)
+    connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=20)
+    for chunked in (False, True):
+        body = (bytes(1 << 20) for _ in range(megabytes))
+        length = {} if chunked else {"Content-Length": str(megabytes << 20)}
+        before = _peak_mb()
+        connection.request("POST", "/v1/search", body, {"Content-Type": "image/png", **length}, encode_chunked=chunked)
+        answer = connection.getresponse()
+        assert answer.status == 413
+        assert "larger than 1 MB" in json.loads(answer.read())["message"]
+        assert _peak_mb() - before < 50
+    connection.close()
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # the server runs in this process
+
+
+def test_many_at_once_get_their_own_answers(server: str, made: Path):
+    paths = sorted((made / "images").glob("*.png")) * 4
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda path: post(f"{server}/v1/search?k=1", path.read_bytes()), paths))
+    for path, (status, answer) in zip(paths, answers, strict=True):
+        assert status == 200
+        assert answer["results"][0]["uri"].endswith(path.name), (path, answer)
+
+
+def test_the_page_is_all_its_own(server: str):
+    status, page, headers = get(f"{server}/")
+    assert status == 200 and b"<canvas" in page
+    assert "default-src 'self'" in headers["content-security-policy"]
+    for name in ("search.js", "search.css"):
+        status, text, _ = get(f"{server}/static/{name}")
+        assert status == 200
+        assert b"http://" not in text and b"https://" not in text and b"innerHTML" not in text
+    assert get(f"{server}/static/../engine.py")[0] == 404
+    assert get(f"{server}/static/serve.py")[0] == 404
+    info = json.loads(get(f"{server}/v1/info")[1])
+    assert info["index"]["items"] == 24 and info["threshold"] == {"value": 0.9, "fmr": 0.01, "source": "bundle"}
+
+
+def test_other_names_for_this_machine_are_refused(server: str):
+    request = urllib.request.Request(f"{server}/v1/info", headers={"Host": "evil.example"})
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=5)
+    assert caught.value.code == 400
+    caught.value.close()
+
+
+def test_a_port_in_use_is_told_before_anything_is_loaded(made: Path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(SpecError, match=r"port=\d+: cannot listen there"):
+            serve({"bundle": "nowhere", "port": taken.getsockname()[1]})
+
+
+def test_an_index_of_another_model_is_refused(made: Path, tmp_path: Path):
+    data = {"path": str(made / "list.csv"), "format": "csv"}
+    model = {"backbone": "conv4", "pretrained": None}
+    image = {"image_size": 28, "color": "gray"}
+    settings = {"data": {"train": data} | image, "model": model | {"embedding_dim": 16}, "batch": {"size": 24}}
+    kinsight.train({"output": str(tmp_path / "other"), "epochs": 1} | settings)
+    spec = ServeSpec(bundle=str(tmp_path / "other"), index=str(made / "index"), port=0)
+    with pytest.raises(DataError, match="another model"), in_background(spec):
+        pass
+
+
+def test_without_an_index_it_embeds_and_says_what_is_missing(made: Path):
+    with in_background(ServeSpec(bundle=str(made / "run"), port=0)) as address:
+        data = (made / "images/0-0.png").read_bytes()
+        assert len(post(f"{address}/v1/embed", data)[1]["vector"]) == 16
+        status, answer = post(f"{address}/v1/search", data)
+        assert status == 400 and "no index" in answer["message"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"fmr": 0.1, "threshold": 0.5, "index": "x"}, "give one of them"),
+        ({"k": 3}, "no effect without index"),
+        ({"index": "x", "k": 200, "max_k": 100}, "at most max_k"),
+    ],
+)
+def test_settings_without_effect_are_refused(settings: dict[str, Any], says: str):
+    with pytest.raises(SpecError, match=says):
+        serve({"bundle": "x", **settings})
+
+
+def test_a_rate_that_was_not_measured_is_an_error(made: Path):
+    spec = ServeSpec(bundle=str(made / "run"), index=str(made / "index"), port=0, fmr=1e-4)
+    with pytest.raises(SpecError, match=r"measured: 0\.01"), in_background(spec):
+        pass
