@@ -1,0 +1,232 @@
+"""Indexes on disk: damaged, foreign, remote, and written while they are read."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import servers
+import torch
+from index_cases import KINDS, built, grouped, queries, store
+
+from kinsight import storage
+from kinsight.errors import DataError, RunError, StorageError
+from kinsight.indexing import Index, add, build, delete
+from kinsight.indexing.lock import NAME, writing
+
+
+def _data_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix in (".npy", ".arrow", ".faiss"))
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf-pq"])
+def test_every_file_is_needed_and_checked(tmp_path, kind):
+    built(tmp_path, grouped(700), index={"kind": kind})
+    folder = tmp_path / "index"
+    delete({"index": str(folder), "ids": ["5"]})
+    header = json.loads((folder / "index.json").read_text())
+    assert {path.name for path in _data_files(folder)} == set(header["files"])
+    assert len(header["files"]) == (4 if kind == "flat" else 5)
+    for path in _data_files(folder):
+        whole = path.read_bytes()
+        path.unlink()
+        with pytest.raises(DataError, match="is missing, though index.json names it"):
+            Index.open(folder)
+        path.write_bytes(whole[:-1])
+        with pytest.raises(DataError, match="truncated or altered") as caught:
+            Index.open(folder)
+        assert path.name in str(caught.value)
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        with pytest.raises(DataError, match="SHA-256"):
+            Index.open(folder)
+        path.write_bytes(whole)
+    assert len(Index.open(folder)) == 699
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"format": "kinsight-embeddings"}, "format is 'kinsight-embeddings', not 'kinsight-index'"),
+        ({"version": 2, "kinsight": "9.9"}, "version 2, this Kinsight reads up to 1; written by Kinsight 9.9"),
+        ({"version": "1"}, "version is '1'"),
+        ({"metric": "hamming"}, "metric: Input should be"),
+        ({"kind": "tree"}, "tree"),
+        ({"structure": {"m": -1}, "kind": "hnsw"}, "greater than or equal to 4"),
+        ({"dim": 23}, r"\(60, 24\)"),
+        ({"rows": 61}, "61 rows"),
+        ({"columns": ["price"]}, "columns id, label, uri"),
+        ({"files": {}}, "files are not those of its parts"),
+    ],
+)
+def test_headers_that_do_not_fit_are_refused(tmp_path, change, said):
+    built(tmp_path, grouped(60))
+    file = tmp_path / "index" / "index.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(DataError, match=said):
+        Index.open(tmp_path / "index")
+
+
+def test_names_in_a_header_do_not_lead_out_of_the_folder(tmp_path):
+    built(tmp_path, grouped(60))
+    file = tmp_path / "index" / "index.json"
+    (tmp_path / "secret.npy").write_bytes((tmp_path / "index" / "vectors-g000001.npy").read_bytes())
+    file.write_text(file.read_text().replace("vectors-g000001.npy", "../secret.npy"))
+    with pytest.raises(DataError, match="no name of an index's file"):
+        Index.open(tmp_path / "index")
+
+
+def test_what_is_no_index_is_said_to_be_none(tmp_path):
+    with pytest.raises(StorageError, match="no index there"):
+        Index.open(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="holds no index.json"):
+        Index.open(store(tmp_path / "emb", grouped(20)))
+    built(tmp_path, grouped(20))
+    (tmp_path / "index" / "index.json").unlink()
+    with pytest.raises(DataError, match="was not built to the end"):
+        Index.open(tmp_path / "index")
+    (tmp_path / "index" / "index.json").write_text("{")
+    with pytest.raises(DataError, match="is no JSON"):
+        Index.open(tmp_path / "index")
+
+
+def test_a_structure_of_other_vectors_is_refused(tmp_path):
+    built(tmp_path, grouped(300), name="a", index={"kind": "hnsw"})
+    built(tmp_path, grouped(301), name="b", index={"kind": "hnsw"})
+    name = "structure-g000001.faiss"
+    (tmp_path / "a" / name).write_bytes((tmp_path / "b" / name).read_bytes())
+    header = json.loads((tmp_path / "a" / "index.json").read_text())
+    header["files"][name] = json.loads((tmp_path / "b" / "index.json").read_text())["files"][name]
+    (tmp_path / "a" / "index.json").write_text(json.dumps(header))
+    with pytest.raises(DataError, match="holds 301 vectors of length 24"):
+        Index.open(tmp_path / "a")
+
+
+def test_two_generations_stay_and_leftovers_go(tmp_path):
+    built(tmp_path, grouped(600))
+    folder = tmp_path / "index"
+    for number in range(5):
+        more = store(tmp_path / f"more{number}", grouped(40, seed=number), model_hash=None)
+        header = json.loads((more / "embeddings.json").read_text()) | {"model": None, "normalized": None}
+        (more / "embeddings.json").write_text(json.dumps(header))
+        (folder / "vectors-g000099.npy").write_bytes(b"left over")
+        before = Index.open(folder)
+        (folder / "vectors-g000099.npy").unlink()
+        add({"index": str(folder), "embeddings": str(more)})
+        now = Index.open(folder)
+        expected = {*before.header.files, *now.header.files}
+        assert {path.name for path in _data_files(folder)} == expected
+    assert (now.version, len(now)) == (6, 800)
+    (folder / "items-g000077.arrow").write_bytes(b"left over")
+    delete({"index": str(folder), "ids": ["3"]})
+    assert Index.open(folder).version == 78
+    assert not (folder / "items-g000077.arrow").exists()
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf"])
+def test_reading_while_generations_are_written(tmp_path, kind):
+    built(tmp_path, grouped(400), index={"kind": kind})
+    folder, stop, faults, opened = str(tmp_path / "index"), threading.Event(), [], set()
+    np.save(tmp_path / "more.npy", grouped(100, seed=3))
+
+    def read() -> None:
+        torch.set_num_threads(1)
+        while not stop.is_set():
+            try:
+                index = Index.open(folder)
+                hits = index.search(queries(), 20)
+                assert (hits.row_QK < index.num_rows).all()
+                assert (hits.row_QK >= 0).all()
+                assert not np.isin(hits.row_QK.numpy(), index.dead_rows()).any()
+                assert index.items(hits.row_QK[0]).num_rows == 20
+                opened.add(index.version)
+            except Exception as error:
+                faults.append(repr(error))
+                return
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for thread in readers:
+        thread.start()
+    for number in range(25):
+        if number % 2:
+            delete({"index": folder, "ids": [str(number), str(number + 100)]})
+        else:
+            add({"index": folder, "embeddings": str(tmp_path / "more.npy")})
+    stop.set()
+    for thread in readers:
+        thread.join()
+    assert not faults
+    assert len(opened) > 1
+    assert Index.open(folder).version == 26
+
+
+def test_a_killed_writer_leaves_the_index_and_no_lock(tmp_path):
+    built(tmp_path, grouped(60), index={"kind": "hnsw"})
+    np.save(tmp_path / "more.npy", np.random.default_rng(0).standard_normal((60_000, 24)).astype(np.float32))
+    command = [sys.executable, "-m", "kinsight", "index", "add", str(tmp_path / "index"), str(tmp_path / "more.npy")]
+    for how, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ)
+        deadline = time.monotonic() + 60
+        while not list((tmp_path / "index").glob("norms-g00000[2-9].npy")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.3)
+        process.send_signal(how)
+        assert process.wait(60) == code
+        assert (Index.open(tmp_path / "index").version, len(Index.open(tmp_path / "index"))) == (1, 60)
+        for path in (tmp_path / "index").glob("*-g00000[2-9].*"):
+            path.unlink()
+    delete({"index": str(tmp_path / "index"), "ids": ["3"]})
+    assert len(_data_files(tmp_path / "index")) == 5
+
+
+@pytest.fixture
+def bucket(tmp_path, monkeypatch):
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "KINSIGHT_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("KINSIGHT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with servers.rclone_server(tmp_path / "rclone") as server:
+        for name, value in server.environment("s3").items():
+            monkeypatch.setenv(name, value)
+        yield f"s3://{server.bucket}"
+        storage.close_clients()
+
+
+def test_an_index_in_object_storage(tmp_path, bucket, monkeypatch):
+    address = f"{bucket}/indexes/first"
+    np.save(tmp_path / "v.npy", grouped(900))
+    local = built(tmp_path / "local", grouped(900), index={"kind": "ivf"})
+    build({"embeddings": str(tmp_path / "v.npy"), "output": address, "index": {"kind": "ivf"}})
+    index = Index.open(address)
+    assert torch.equal(index.search(queries(), 10).row_QK, local.search(queries(), 10).row_QK)
+    np.save(tmp_path / "more.npy", grouped(1000, seed=5))
+    add({"index": address, "embeddings": str(tmp_path / "more.npy")})
+    delete({"index": address, "ids": ["0", "1899"]})
+    now = Index.open(address)
+    assert (len(now), now.num_rows, now.version, len(index)) == (1898, 1900, 3, 900)
+    names = {entry.relative for entry in storage.list_files(address)}
+    assert names == {"index.json", *now.header.files, *now.header.previous}
+    monkeypatch.setattr("kinsight.indexing.lock._SETTLE_S", 0.01)
+    with (
+        writing(storage.Address.parse(address)),
+        pytest.raises(RunError, match=r"is being written by process \d+ on .*\n.*remove s3://"),
+    ):
+        delete({"index": address, "ids": ["2"]})
+    stale = {"token": "x", "time": time.time() - 3600, "writer": "process 1 on gone"}
+    storage.write_text(f"{address}/{NAME}", json.dumps(stale))
+    delete({"index": address, "ids": ["2"]})
+    assert len(Index.open(address)) == 1897
+
+
+def test_all_kinds_are_listed():
+    from kinsight.specs.fields import settings
+    from kinsight.specs.index import IndexBuild
+
+    kinds = next(setting.tag_of for setting in settings(IndexBuild) if setting.name == "index.kind")
+    assert tuple(kinds) == KINDS
