@@ -9,6 +9,7 @@ from kinsight.specs.data import DataSpec
 from kinsight.specs.losses import AMSoftmax, Loss
 from kinsight.specs.model import ModelSpec
 from kinsight.specs.optim import CosineSchedule, Optimizer, Schedule, Sgd, StepSchedule
+from kinsight.specs.report import ReportSpec
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Device = Literal["auto", "cuda", "mps", "cpu"]
@@ -109,6 +110,9 @@ class TrainSpec(Spec):
     validate_: ValidateSpec = Field(default=ValidateSpec(), alias="validate", description="choice of the best epoch")
     early_stop: EarlyStopSpec | None = Field(default=None, description="stop when validation stands still")
     checkpoint: CheckpointSpec = Field(default=CheckpointSpec(), description="what an interruption can cost")
+    report: ReportSpec | None = Field(
+        default=ReportSpec(), description="a page with curves and pictures, report/index.html; null: none"
+    )
     seed: int = Field(default=0, ge=0, lt=2**31, description="seed of weights, order and augmentation")
 
     @field_validator("extra_losses")
@@ -132,6 +136,8 @@ class TrainSpec(Spec):
                 raise ValueError("early_stop needs data.validation")
             if self.validate_ != ValidateSpec():
                 raise ValueError("validate needs data.validation")
+            if self.report is not None and self.report != ReportSpec():
+                raise ValueError("report.map needs data.validation: it shows the validation images")
         if self.model.neck.kind == "cgd":
             if self.model.pooling != ModelSpec.model_fields["pooling"].default:
                 raise ValueError("model.pooling has no effect with the cgd neck: set model.neck.branches")

@@ -20,11 +20,12 @@ from kinsight.specs.train import TrainSpec
 from kinsight.training import checkpoint
 from kinsight.training.broken import collect_broken, put_back_broken
 from kinsight.training.checks import check_processes
+from kinsight.training.final import conclude
 from kinsight.training.loop import fit
 from kinsight.training.record import Record, read_rows
 from kinsight.training.run_folder import HEADER, RunFolder
 from kinsight.training.setup import Prepared, origin, prepare, settled
-from kinsight.training.signals import stop_requests
+from kinsight.training.signals import StopRequest, stop_requests
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def _train_here(spec: TrainSpec, overwrite: bool) -> TrainResult:
         record = Record(run.path if is_main() else None, from_step=prepared.training.position.step)
         with contextlib.closing(record), stop_requests() as stop:
             fit(prepared, run, record, stop)
-        return _result(spec, _finish(prepared, run))
+            return _result(spec, _finish(prepared, run, stop))
 
 
 def _resume(prepared: Prepared, run: RunFolder) -> None:
@@ -88,10 +89,11 @@ def _resume(prepared: Prepared, run: RunFolder) -> None:
         say(f"going on    from step {prepared.training.position.step:,} of {prepared.total_steps:,} ({name})")
 
 
-def _finish(prepared: Prepared, run: RunFolder) -> dict[str, Any]:
-    """Write the final bundle, the picture and the header; the run is finished after this."""
+def _finish(prepared: Prepared, run: RunFolder, stop: StopRequest) -> dict[str, Any]:
+    """Measure, write the report, the final bundle, the picture and the header; the run is finished after this."""
     position, spec = prepared.training.position, prepared.spec
     found = collect_broken(prepared)
+    measured = conclude(prepared, run, found, stop)
     broken = [{"image": uri, "reason": reason} for part in found.values() for _, uri, reason in part]
     summary = clean(
         {
@@ -102,6 +104,7 @@ def _finish(prepared: Prepared, run: RunFolder) -> dict[str, Any]:
             "num_images": len(prepared.records),
             "data_fingerprint": prepared.records.fingerprint,
             "broken_images": broken,
+            "validation": measured,
         }
     )
     if not is_main():

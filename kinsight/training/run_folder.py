@@ -7,6 +7,7 @@ tensorboard/     the same numbers for TensorBoard
 checkpoints/     see checkpoint.py
 best/            model bundle of the best validation so far
 bundle/          the model bundle, at the end
+report/          index.html: curves, and how well the best model does on the validation images
 training.png     loss, learning rate and validation over steps
 run.json         written last: the run is finished
 """
@@ -37,7 +38,10 @@ VERSION = 1
 HEADER = "run.json"
 SPEC = "spec.yaml"
 CHECKPOINTS = "checkpoints"
-_OURS = (SPEC, HEADER, "metrics.jsonl", "events.jsonl", "tensorboard", "checkpoints", "best", "bundle", "training.png")
+_OURS = (
+    SPEC, HEADER, "metrics.jsonl", "events.jsonl", "tensorboard", "checkpoints", "best", "bundle", "training.png",
+    "report",
+)  # fmt: skip
 
 
 class RunFolder:

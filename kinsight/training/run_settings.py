@@ -11,7 +11,7 @@ from kinsight.evaluation.settings import differing_fields, printed_tree
 from kinsight.specs.train import TrainSpec
 
 # What may differ between a run and its continuation: where it computes, not what.
-_MACHINE = ("output", "nproc", "device", "data.workers", "data.cache", "checkpoint")
+_MACHINE = ("output", "nproc", "device", "data.workers", "data.cache", "checkpoint", "report")
 
 
 def read_settings(file: Path) -> dict[str, Any] | None:

@@ -1,0 +1,138 @@
+"""The end of a training: the best model measured on the validation images, its thresholds kept, the report written."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from kinsight import __version__, storage
+from kinsight.errors import InterruptedRun, KinsightError
+from kinsight.evaluation.embedding import embed_records
+from kinsight.evaluation.measure import Measured, measure
+from kinsight.evaluation.report import evaluated, facts
+from kinsight.evaluation.settings import printed_yaml
+from kinsight.evaluation.sides import Side
+from kinsight.evaluation.thresholds import keep_thresholds
+from kinsight.models import load_bundle
+from kinsight.parallel.collectives import world_size
+from kinsight.parallel.groups import is_main
+from kinsight.progress import clean, warn
+from kinsight.reports.evaluated import Report, Trained
+from kinsight.reports.page import write_report
+from kinsight.specs.evaluate import EvaluateSpec
+from kinsight.specs.train import TrainSpec
+from kinsight.training.record import read_rows
+from kinsight.training.run_folder import RunFolder
+from kinsight.training.setup import Prepared
+from kinsight.training.signals import StopRequest
+from kinsight.training.state import Broken
+
+
+def conclude(prepared: Prepared, run: RunFolder, broken: Broken, stop: StopRequest) -> dict[str, Any] | None:
+    """Measure `best/`, put its thresholds into it and write `report/`; gives the metrics, None without any.
+
+    Every rank calls it and embeds its share; the main one measures and writes. What cannot be measured is said, and
+    the run ends well. Raises InterruptedRun when `stop` was asked for, StorageError.
+    """
+    side = _embed_best(prepared, run, broken)
+    if not is_main():
+        return None
+    spec = prepared.spec
+    found, missing = None, _NO_VALIDATION.format(output=storage.Address.parse(spec.output))
+    if side is not None:
+        _unless_stopped(stop, spec)
+        try:
+            found = measure(_as_evaluation(spec), side, None, prepared.device)
+        except KinsightError as error:
+            missing = f"The best model could not be measured: {error.message}."
+            warn(missing)
+    if found is not None:
+        keep_thresholds(run.best, found.decision)
+    if spec.report is not None:
+        _unless_stopped(stop, spec)
+        report = _report(prepared, run, side, found, missing, broken)
+        write_report(run.path, report, spec.report, device=prepared.device)
+    return {"metrics": clean(found.metrics), "not_measurable": found.reasons} if found is not None else None
+
+
+_NO_VALIDATION = (
+    "Not measured: this training had no validation images, so nobody knows yet how well the model retrieves. "
+    "Set data.validation for the next one, or measure this one on labelled images: "
+    "kinsight evaluate --bundle {output} --data.path LIST --output FOLDER"
+)
+
+
+def _unless_stopped(stop: StopRequest, spec: TrainSpec) -> None:
+    if stop.wanted:
+        raise InterruptedRun(
+            "run.interrupted",
+            f"stopped before the report was written; the training is done and saved in {spec.output}",
+            remedy="give the same command again to go on",
+        )
+
+
+def _embed_best(prepared: Prepared, run: RunFolder, broken: Broken) -> Side | None:
+    """The validation images as the best model sees them, on every rank; None without validation."""
+    loader = prepared.validation
+    if loader is None:
+        return None
+    net = load_bundle(run.best).net.to(prepared.device)
+    with prepared.children.starting():
+        found = embed_records(net, loader, prepared.device, prepared.arithmetic)
+    records = loader.records
+    return Side(
+        vector_ND=found.emb_ND,
+        label_N=torch.from_numpy(np.asarray(records.label_N[found.index_N])),
+        uri_N=records.table["uri"].take(pa.array(found.index_N)),
+        row_N=found.index_N,
+        class_names=records.class_names,
+        broken=[(uri, reason) for _, uri, reason in broken.get("validation", ())],
+        fingerprint=records.fingerprint,
+    )
+
+
+def _as_evaluation(spec: TrainSpec) -> EvaluateSpec:
+    """What `kinsight evaluate` would be told, to measure the same."""
+    ks: list[int] = EvaluateSpec.model_fields["ks"].default
+    name, _, k = spec.validate_.metric.partition("@")
+    return EvaluateSpec(
+        output=spec.output,
+        bundle=spec.output,
+        data=spec.data.validation,
+        ks=sorted({*ks, int(k)}) if name == "recall" else ks,
+        seed=spec.seed,
+    )
+
+
+def _report(
+    prepared: Prepared, run: RunFolder, side: Side | None, found: Measured | None, missing: str, broken: Broken
+) -> Report:
+    spec, position = prepared.spec, prepared.training.position
+    known = {
+        "kinsight": __version__,
+        "network": f"{spec.model.backbone}, vectors of {spec.model.embedding_dim} numbers",
+        "first weights": prepared.net.origin.source or "random",
+        "training images": f"{len(prepared.records):,} of {prepared.records.num_classes:,} classes",
+        "validation images": f"{len(prepared.validation.records):,}" if prepared.validation is not None else "none",
+        "steps": f"{position.step:,} of {prepared.total_steps:,}, {position.images:,} images seen",
+        "training time": f"{position.seconds:,.0f} s",
+        "best epoch": position.best_epoch,
+        "device": f"{prepared.device} in {prepared.arithmetic.name}, {world_size()} process(es)",
+        "fingerprint of the training images": prepared.records.fingerprint,
+        "fingerprint of the validation images": side.fingerprint if side is not None else None,
+    }
+    shown = evaluated(_as_evaluation(spec), side, None, found) if side is not None and found is not None else None
+    return Report(
+        title=f"Training of {storage.Address.parse(spec.output)}",
+        lead=f"{spec.model.backbone} on {len(prepared.records):,} images of {prepared.records.num_classes:,} classes"
+        + ("; measured on validation images by the best model." if shown is not None else "."),
+        trained=Trained(read_rows(run.path), spec.validate_.metric if side is not None else None),
+        evaluated=evaluated(_as_evaluation(spec), side, None, found)
+        if side is not None and found is not None
+        else None,
+        missing=missing,
+        facts=facts(known),
+        settings=printed_yaml(spec),
+        broken=[(uri, reason) for part in broken.values() for _, uri, reason in part],
+    )
