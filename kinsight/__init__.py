@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from kinsight.evaluation import embed, evaluate, load
+    from kinsight.serving.search_job import search
     from kinsight.training import train
 
 _LAZY = {
@@ -17,10 +18,11 @@ _LAZY = {
     "evaluate": "kinsight.evaluation",
     "embed": "kinsight.evaluation",
     "load": "kinsight.evaluation",
+    "search": "kinsight.serving.search_job",
 }
 _PACKAGES = ("losses", "metrics", "neighbors", "models", "data", "storage", "parallel", "specs")
 
-__all__ = ["embed", "evaluate", "load", "train"]
+__all__ = ["embed", "evaluate", "load", "search", "train"]
 
 
 def __getattr__(name: str) -> Any:

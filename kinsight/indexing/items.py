@@ -21,20 +21,25 @@ class Items:
 
     def __init__(self, tables: Sequence[pa.Table], live_N: np.ndarray, id_type: pa.DataType) -> None:
         self._tables, self._live_N, self.id_type = list(tables), live_N, id_type
-        self._starts = np.cumsum([0, *(len(table) for table in tables)])
+        self._batches = [batch for table in tables for batch in table.to_batches()]
+        self._starts = np.cumsum([0, *(len(batch) for batch in self._batches)])
 
     def take(self, row_N: np.ndarray) -> pa.Table:
         """The items at rows, in that order; only their parts of the files are read."""
-        table_N = np.searchsorted(self._starts, row_N, side="right") - 1
-        parts, placed = [], []
-        for number in np.unique(table_N):
-            here_M = np.flatnonzero(table_N == number)
-            parts.append(_take(self._tables[number], row_N[here_M] - self._starts[number]))
-            placed.append(here_M)
+        order_N = np.argsort(row_N, kind="stable")
+        sorted_N = row_N[order_N]
+        edge_B = np.searchsorted(sorted_N, self._starts)
+        parts = [
+            batch.take(pa.array(sorted_N[left:right] - start))
+            for batch, start, left, right in zip(
+                self._batches, self._starts, edge_B[:-1].tolist(), edge_B[1:].tolist(), strict=False
+            )
+            if right > left
+        ]
         if not parts:
-            return self._tables[0].slice(0, 0) if self._tables else pa.table({})
-        back_N = np.argsort(np.concatenate(placed), kind="stable")
-        return pa.concat_tables(parts).combine_chunks().take(pa.array(back_N))
+            return self._tables[0].slice(0, 0)
+        back_N = np.argsort(order_N)
+        return pa.Table.from_batches(parts).combine_chunks().take(pa.array(back_N))
 
     def rows_of(self, ids: Sequence[str | int]) -> tuple[np.ndarray, list[str | int]]:
         """int64 row of each id, -1 for those that are not there, and these."""
@@ -110,12 +115,3 @@ class Items:
             return min(around, key=lambda other: abs(other - typed))
         part = ids if len(ids) <= _ALL_COMPARED else ids.slice(max(0, place - _AROUND), 2 * _AROUND)
         return next(iter(difflib.get_close_matches(typed, part.to_pylist(), n=1, cutoff=0.5)), None)
-
-
-def _take(table: pa.Table, row_N: np.ndarray) -> pa.Table:
-    """Rows of a table of many chunks, without joining the chunks."""
-    batches = table.to_batches()
-    starts = np.cumsum([0, *(len(batch) for batch in batches)])
-    batch_N = np.searchsorted(starts, row_N, side="right") - 1
-    parts = [batches[batch].slice(int(row - starts[batch]), 1) for batch, row in zip(batch_N, row_N, strict=True)]
-    return pa.Table.from_batches(parts, table.schema)

@@ -26,6 +26,9 @@ JOBS: dict[str, Job] = {
         "measure retrieval and verification", "kinsight.specs.evaluate:EvaluateSpec", "kinsight.evaluation:evaluate"
     ),
     "embed": Job("turn images into vectors", "kinsight.specs.evaluate:EmbedSpec", "kinsight.evaluation:embed"),
+    "search": Job(
+        "find the nearest items of an index", "kinsight.specs.search:SearchSpec", "kinsight.serving.search_job:run"
+    ),
     "index build": Job(
         "build an index of stored embeddings", "kinsight.specs.index:IndexBuild", "kinsight.indexing:build"
     ),
@@ -34,6 +37,9 @@ JOBS: dict[str, Job] = {
     "index info": Job("print what an index holds", "kinsight.specs.index:IndexInfo", "kinsight.indexing:info"),
     "serve": Job(
         "answer searches over REST, and on a page", "kinsight.specs.serve:ServeSpec", "kinsight.serving.serve:serve"
+    ),
+    "data check": Job(
+        "find bad images, copies, leaks and wrong labels", "kinsight.specs.check:CheckSpec", "kinsight.checking:check"
     ),
     "doctor": Job("look at this machine", "kinsight.specs.demo:DoctorSpec", "kinsight.doctor:run"),
     "bench evaluate": Job(

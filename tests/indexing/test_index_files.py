@@ -36,7 +36,7 @@ def test_every_file_is_needed_and_checked(tmp_path, kind):
     for path in _data_files(folder):
         whole = path.read_bytes()
         path.unlink()
-        with pytest.raises(DataError, match="is missing, though index.json names it"):
+        with pytest.raises(DataError, match=r"is missing, though index\.json names it"):
             Index.open(folder)
         path.write_bytes(whole[:-1])
         with pytest.raises(DataError, match="truncated or altered") as caught:
@@ -84,7 +84,7 @@ def test_names_in_a_header_do_not_lead_out_of_the_folder(tmp_path):
 def test_what_is_no_index_is_said_to_be_none(tmp_path):
     with pytest.raises(StorageError, match="no index there"):
         Index.open(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="holds no index.json"):
+    with pytest.raises(DataError, match=r"holds no index\.json"):
         Index.open(store(tmp_path / "emb", grouped(20)))
     built(tmp_path, grouped(20))
     (tmp_path / "index" / "index.json").unlink()
