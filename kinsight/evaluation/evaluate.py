@@ -136,7 +136,8 @@ def _report(spec: EvaluateSpec, model: Model | None, query: Side, gallery: Side 
         "equal similarity": "the earlier item of the gallery first",
     }
     return Report(
-        title=f"How well {name} retrieves",
+        title=f"Evaluation of {name.rstrip('/').rpartition('/')[2]}",
+        lead=f"How well {name} finds images of the same class.",
         evaluated=evaluated(spec, query, gallery, found),
         facts=facts(known),
         settings=printed_yaml(spec),

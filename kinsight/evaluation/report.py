@@ -1,6 +1,7 @@
 """The page of an evaluation, from what it measured."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import torch
@@ -28,9 +29,10 @@ def evaluated(spec: EvaluateSpec, query: Side, gallery: Side | None, found: Meas
 
 
 def facts(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(name, value) of what is known, and of the libraries that decide numbers."""
+    """(name, value) of what is known, and of the libraries that decide numbers; and when."""
     known = [(name, str(value)) for name, value in values.items() if value is not None]
-    return [*known, ("torch", torch.__version__), ("threads", str(torch.get_num_threads()))]
+    written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return [*known, ("torch", torch.__version__), ("threads", str(torch.get_num_threads())), ("written", written)]
 
 
 def broken_images(query: Side, gallery: Side | None) -> Sequence[tuple[str, str]]:

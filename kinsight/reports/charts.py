@@ -130,7 +130,9 @@ def _values(lines: Sequence[Line], x: Scale, x_label: str, *, share: bool, ends:
         for at, value in zip(line.x.tolist(), line.y.tolist(), strict=True):
             if ends and at not in following:
                 continue
-            until = f" to {number(following[at])}" if ends else ""
+            until = f" to {following[at]:.4g}" if ends else ""
             shown = f"{100 * value:.3g} %" if share else f"{value:.4g}"
-            told.setdefault(at, [f"{x_label} {number(at)}{until}"]).append(f"{line.name} {shown}")
+            told.setdefault(at, [f"{x_label} {f'{at:.4g}' if ends else number(at)}{until}"]).append(
+                f"{line.name} {shown}"
+            )
     return [(x.place((at + following.get(at, at)) / 2 if ends else at), told[at]) for at in sorted(told)]

@@ -61,7 +61,7 @@ def _one_per_class(found: Evaluated, mistakes: Mistakes) -> np.ndarray:
 
 
 def _drawn(mistakes: Mistakes) -> str:
-    return "" if len(mistakes) == mistakes.total else f" {len(mistakes):,} of them were looked at, drawn by seed."
+    return "" if len(mistakes) == mistakes.total else f" {len(mistakes):,} of them were looked at, chosen at random."
 
 
 def _hit_section(found: Evaluated, images: Images, device: torch.device) -> str:
@@ -70,7 +70,7 @@ def _hit_section(found: Evaluated, images: Images, device: torch.device) -> str:
     if not len(hits):
         return section(title, paragraph("None: the most similar image never shows the query's class."), anchor="right")
     chosen = np.random.default_rng(found.seed).choice(hits, min(HITS, len(hits)), replace=False)
-    note = "Drawn by seed from the queries whose most similar image shows their class."
+    note = "Chosen at random from the queries whose most similar image shows their class."
     return section(title, _retrievals(found, np.sort(chosen), images, device), note=note, anchor="right")
 
 

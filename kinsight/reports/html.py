@@ -60,7 +60,7 @@ def picture(image: np.ndarray | None, *, caption: str = "", note: str = "", kind
 
     kind: right, wrong, or plain. hint: shown on hover, where it is not the caption.
     """
-    shown = f'<img loading="lazy" alt="" src="{data_uri(image)}">' if image is not None else "<i>not readable</i>"
+    shown = f'<img decoding="async" alt="" src="{data_uri(image)}">' if image is not None else "<i>not readable</i>"
     text = f"<b>{escape(caption)}</b>" if caption else ""
     more = f"<small>{escape(note)}</small>" if note else ""
     body = f"<span>{shown}</span>{text}{more}"
@@ -70,6 +70,22 @@ def picture(image: np.ndarray | None, *, caption: str = "", note: str = "", kind
 def gallery(pictures: Iterable[str]) -> str:
     """`picture`s side by side, wrapping."""
     return f"<div class=gallery>{''.join(pictures)}</div>"
+
+
+def group(pictures: Iterable[str]) -> str:
+    """`picture`s that belong together, such as an image and its copy; groups go into a `gallery`."""
+    return f"<div class=group>{''.join(pictures)}</div>"
+
+
+def bars(rows: Sequence[tuple[str, int]]) -> str:
+    """A histogram: (name, count), the largest count as wide as the page allows."""
+    most = max((count for _, count in rows), default=0) or 1
+    lines = "".join(
+        f"<tr><th class=number>{escape(name)}<td class=bar><i style='width:{100 * count / most:.1f}%'></i>"
+        f"<td class=number>{count:,}"
+        for name, count in rows
+    )
+    return f"<div class=scroll><table class=bars>{lines}</table></div>"
 
 
 def numbers(cards: Iterable[tuple[str, str, str]]) -> str:

@@ -79,7 +79,7 @@ def _side(found: Evaluated, gallery: bool) -> Items:
 def _note(settings: ReportSpec, chosen: _Chosen) -> str:
     number = len(chosen.row_N)
     items = (
-        f"All {number:,} items" if number == chosen.total else f"{number:,} of {chosen.total:,} items, drawn by seed"
+        f"All {number:,} items" if number == chosen.total else f"{number:,} of {chosen.total:,} items, chosen at random"
     )
     if settings.map == "pca":
         return f"{items}, seen from the side from which they differ most (two principal components)."

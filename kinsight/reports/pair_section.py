@@ -45,7 +45,7 @@ def _drawn(found: Evaluated) -> str:
     pairs = found.pairs
     assert pairs is not None
     everything = len(pairs.same_P) == pairs.total_same and len(pairs.different_P) == pairs.total_different
-    return "all there are" if everything else f"drawn by seed from {pairs.total_same + pairs.total_different:,}"
+    return "all there are" if everything else f"chosen at random from {pairs.total_same + pairs.total_different:,}"
 
 
 def _histogram(same_P: np.ndarray, different_P: np.ndarray, limit: float | None, label: str) -> str:

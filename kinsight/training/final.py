@@ -109,7 +109,8 @@ def _report(
     prepared: Prepared, run: RunFolder, side: Side | None, found: Measured | None, missing: str, broken: Broken
 ) -> Report:
     spec, position = prepared.spec, prepared.training.position
-    known = {
+    place = storage.Address.parse(spec.output)
+    known: dict[str, Any] = {
         "kinsight": __version__,
         "network": f"{spec.model.backbone}, vectors of {spec.model.embedding_dim} numbers",
         "first weights": prepared.net.origin.source or "random",
@@ -124,13 +125,11 @@ def _report(
     }
     shown = evaluated(_as_evaluation(spec), side, None, found) if side is not None and found is not None else None
     return Report(
-        title=f"Training of {storage.Address.parse(spec.output)}",
-        lead=f"{spec.model.backbone} on {len(prepared.records):,} images of {prepared.records.num_classes:,} classes"
+        title=f"Training of {str(place).rstrip('/').rpartition('/')[2]}",
+        lead=f"{place}: {spec.model.backbone} on {known['training images'].replace(' of ', ' images of ')}"
         + ("; measured on validation images by the best model." if shown is not None else "."),
         trained=Trained(read_rows(run.path), spec.validate_.metric if side is not None else None),
-        evaluated=evaluated(_as_evaluation(spec), side, None, found)
-        if side is not None and found is not None
-        else None,
+        evaluated=shown,
         missing=missing,
         facts=facts(known),
         settings=printed_yaml(spec),

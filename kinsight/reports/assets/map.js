@@ -218,7 +218,7 @@
     const shown = chosen ? [...chosen] : [...classes.keys()];
     let items = 0;
     for (const label of shown) items += sizes[label];
-    counted.textContent = `${items.toLocaleString("en")} items, ${shown.length.toLocaleString("en")} classes`;
+    counted.textContent = !shown.length ? "no class has this in its name" : `${items.toLocaleString("en")} items, ${shown.length.toLocaleString("en")} classes`;
     shown.sort((a, b) => sizes[b] - sizes[a] || a - b);
     const names = shown.slice(0, 16).map((label) => {
       const button = line("button", `${classes[label]} (${sizes[label].toLocaleString("en")})`);
