@@ -48,4 +48,7 @@ JOBS: dict[str, Job] = {
     "bench decode": Job("time image decoding", "kinsight.specs.bench:BenchDecode", "kinsight.bench.decode:run"),
     "bench train": Job("time the training loop", "kinsight.specs.bench:BenchTrain", "kinsight.bench.train:run"),
     "bench serve": Job("time searches over HTTP", "kinsight.specs.bench:BenchServe", "kinsight.bench.serve:run"),
+    "bench symbols": Job(
+        "recognise symbols in other fonts", "kinsight.specs.bench:BenchSymbols", "kinsight.bench.symbols:run"
+    ),
 }

@@ -1,0 +1,77 @@
+"""Blocks of records read by several processes, answered in order, with a bounded number on their way."""
+
+import signal
+import sys
+import tempfile
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+from kinsight.data import Records
+from kinsight.data.reading import any_remote
+from kinsight.errors import RunError
+
+Block = TypeVar("Block")
+Result = TypeVar("Result")
+_AHEAD = 3  # blocks on their way per process
+_state: list[Any] = []  # what a process reads from
+
+
+def over_records(
+    work: Callable[[Records, Block], Result], records: Records, blocks: Iterable[Block], workers: int
+) -> Iterator[Result]:
+    """`work(records, block)` of every block in order. workers: processes; 0: this one.
+
+    Leaving early, by an error or Ctrl-C too, ends the processes. Raises RunError when one dies.
+    """
+    if workers == 0:
+        for block in blocks:
+            yield work(records, block)
+        return
+    with ExitStack() as stack:
+        fork = sys.platform == "linux" and not any_remote(records)
+        if not fork:  # remote clients do not survive a fork; a process started afresh maps the records
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kinsight-records-"))
+            records = records.mapped(Path(folder, "records.arrow"))
+        context = get_context("fork" if fork else "spawn")
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(records,))
+        try:
+            yield from _windowed(pool, work, blocks, workers * _AHEAD)
+        except BrokenProcessPool:
+            raise RunError(
+                "check.worker",
+                "a process that reads images died",
+                field="workers",
+                remedy="memory ran out, most likely: lower workers",
+            ) from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _windowed(
+    pool: ProcessPoolExecutor, work: Callable[..., Result], blocks: Iterable[Block], ahead: int
+) -> Iterator[Result]:
+    waiting: deque[Future[Result]] = deque()
+    with warnings.catch_warnings():  # the children touch nothing that the parent's threads hold
+        warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
+        for block in blocks:
+            waiting.append(pool.submit(_answer, work, block))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _begin(records: Records) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process answers, and ends this one
+    _state[:] = [records]
+
+
+def _answer(work: Callable[[Records, Any], Result], block: Any) -> Result:
+    return work(_state[0], block)
