@@ -57,3 +57,17 @@ class BenchServe(Spec):
     requests: int = Field(default=400, ge=10, description="searches measured per row, shared among the clients")
     k: int = Field(default=12, ge=1, le=1000, description="neighbours asked for")
     threads: int = Field(default=2, ge=1, description="threads the server computes with")
+
+
+class BenchSymbols(Spec):
+    """Symbols in fonts and strokes the demo's model has never seen: is the right character among the first found?"""
+
+    job: Literal["bench symbols"] = "bench symbols"
+    demo: str = Field(default="kinsight-demo", description="folder of a finished `kinsight demo`")
+    fonts: list[str] = Field(
+        min_length=1, description="font files that matplotlib does not ship, such as FreeSerif.ttf"
+    )
+    symbols: int = Field(default=50, ge=1, description="symbols to draw")
+    k: int = Field(default=5, ge=1, le=100, description="results in which the character must be")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="seed of the symbols, their fonts and their strokes")
+    picture: str | None = Field(default=None, description="PNG file for the drawn symbols and what was found")
