@@ -36,6 +36,7 @@ from kinsight.data.crops import crop_choosers
 from kinsight.data.decode import decode, reduction
 from kinsight.data.jpeg import simplejpeg
 from kinsight.errors import DataError
+from kinsight.parallel.memory import kept_memory
 from kinsight.specs.bench import BenchDecode
 from kinsight.specs.data import Folder, ImageSpec, PhotoAugment
 from kinsight.specs.train import ShuffleSampler
@@ -129,7 +130,7 @@ def _our_batches(records: Records, size: int, workers: int, *, seed: int) -> Gen
     mean_row, std_row = (255 * torch.tensor(values).repeat(size) for values in (MEAN, STD))
     factor_row, offset_row = 1 / std_row, -mean_row / std_row
     loader = ImageLoader(records, ImageSpec(image_size=size), augment=PhotoAugment(), seed=seed, workers=workers)
-    with loader:
+    with kept_memory(), loader:  # as training does
         for batch in loader.batches(requests):
             rows = batch.images_BCHW.permute(0, 2, 3, 1).reshape(-1, 3 * size)
             rows.float().mul_(factor_row).add_(offset_row)
