@@ -5,4 +5,4 @@ from kinsight.indexing.index import Index as Index
 from kinsight.indexing.jobs import add as add
 from kinsight.indexing.jobs import build as build
 from kinsight.indexing.jobs import delete as delete
-from kinsight.indexing.jobs import info as info
+from kinsight.indexing.summary import info as info

@@ -99,6 +99,7 @@ class Index:
         if k < 1:
             raise SpecError("index.k", "must be at least 1", field=f"k={k}")
         query_QD = self._checked(query_QD)
+        exclude_Q = None if exclude_Q is None else exclude_Q.cpu()
         if self._structure is None or not len(self):
             return Hits(*self._gallery.topk(query_QD, k, exclude=exclude_Q))
         return self._approximate(self._structure, query_QD, k, exclude_Q)

@@ -1,6 +1,6 @@
-"""The jobs `index build`, `index add`, `index delete` and `index info`."""
+"""The jobs `index build`, `index add` and `index delete`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
@@ -10,21 +10,20 @@ import pyarrow as pa
 from kinsight import progress, storage
 from kinsight.data.streaming import Block, EmbeddingStream, open_embeddings
 from kinsight.errors import DataError, KinsightError, SpecError
+from kinsight.indexing.belonging import refuse_other
 from kinsight.indexing.duplicates import decide_repeats
-from kinsight.indexing.files import open_npy
 from kinsight.indexing.generation import Generation
-from kinsight.indexing.header import HEADER, IndexHeader, Segment, read_header
+from kinsight.indexing.growing import Blocks, absorb, add_rows, fill, old_blocks
+from kinsight.indexing.header import HEADER, IndexHeader, read_header
 from kinsight.indexing.index import Index
 from kinsight.indexing.lock import writing
 from kinsight.indexing.settings import decide, describe
 from kinsight.indexing.source import choose_columns, items_of, known_columns
-from kinsight.indexing.structures import Structure, build_structure, prepared
+from kinsight.indexing.structures import build_structure
+from kinsight.indexing.summary import say_state
 from kinsight.specs.base import Spec
-from kinsight.specs.index import IndexAdd, IndexBuild, IndexDelete, IndexInfo
+from kinsight.specs.index import IndexAdd, IndexBuild, IndexDelete
 from kinsight.specs.load import as_tree, of
-
-_BLOCK = 16_384
-Blocks = Iterator[tuple[np.ndarray, pa.Table]]
 
 
 def build(spec: IndexBuild | Mapping[str, Any], *, overwrite: bool = False) -> str:
@@ -50,7 +49,7 @@ def build(spec: IndexBuild | Mapping[str, Any], *, overwrite: bool = False) -> s
             assert segment is not None, "embeddings are never empty"
             structure = build_structure(settings, stream.dim, spec.metric)
             if structure is not None:
-                _fill(structure, made, segment, stream.dim, spec)
+                fill(structure, made, segment, stream.dim, spec.metric)
             header = made.publish(
                 **_origin(stream),
                 kind=settings.kind,
@@ -68,7 +67,7 @@ def build(spec: IndexBuild | Mapping[str, Any], *, overwrite: bool = False) -> s
                 deleted_file=None,
                 spec=_printed(spec),
             )
-    _say(place, header)
+    say_state(place, header)
     return spec.output
 
 
@@ -82,7 +81,7 @@ def add(spec: IndexAdd | Mapping[str, Any]) -> str:
     with writing(place):
         index = Index.open(place)
         before = index.header
-        _refuse_other(index, stream)
+        refuse_other(index, stream)
         schema = index.items([]).schema if index.num_rows else None
         assert schema is not None, "an index is never built empty"
         columns = known_columns(stream, _first(stream), schema, before.id_column)
@@ -100,7 +99,7 @@ def add(spec: IndexAdd | Mapping[str, Any]) -> str:
             blocks = _kept(items_of(stream, columns, stream.class_names, before.next_id), kept_N)
             _append(index, made, _counted(blocks, "add", int(kept_N.sum())), int(kept_N.sum()), replaced)
     header = read_header(place)
-    _say(place, header)
+    say_state(place, header)
     return spec.index
 
 
@@ -132,39 +131,8 @@ def delete(spec: IndexDelete | Mapping[str, Any]) -> str:
                 deleted_file=made.write_deleted(dead_M),
             )
     progress.say(f"deleted     {len(row_M):,} items")
-    _say(place, header)
+    say_state(place, header)
     return spec.index
-
-
-def info(spec: IndexInfo | Mapping[str, Any]) -> dict[str, Any]:
-    """What an index holds, its files checked; the same as `kinsight index info`, which prints it."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    index = Index.open(of(IndexInfo, spec).index)
-    header = index.header
-    found = {
-        "address": str(index.address),
-        "kind": describe(index.settings),
-        "metric": header.metric,
-        "items": len(index),
-        "deleted": header.rows - header.live,
-        "length": header.dim,
-        "model": header.model,
-        "model_hash": header.model_hash,
-        "ids": header.id_column or "running numbers",
-        "columns": list(header.columns),
-        "generation": header.generation,
-        "written": header.written,
-        "megabytes": round(sum(mark.size for mark in header.files.values()) / 1e6, 3),
-    }
-    table = Table.grid(padding=(0, 2))
-    for name, value in found.items():
-        shown = ", ".join(value) if isinstance(value, list) else f"{value:,}" if isinstance(value, int) else value
-        table.add_row(Text(name.replace("_", " ")), Text(str(shown) if shown not in (None, "") else "-"))
-    Console(highlight=False, soft_wrap=True).print(table)
-    return found
 
 
 # What a write takes over from the header before it.
@@ -188,14 +156,14 @@ _CARRIED = (
 
 def _append(index: Index, made: Generation, blocks: Blocks, count: int, replaced: pa.ChunkedArray) -> None:
     before = index.header
-    stays, absorbed = _absorb(before.segments, count)
+    stays, absorbed = absorb(before.segments, count)
     first = sum(part.rows for part in stays)
-    old = _old_blocks(index, first, before.rows)
+    old = old_blocks(index, first, before.rows)
     segment = made.write_rows(chain(old, blocks), before.dim, before.metric)
     assert segment is not None and segment.rows == sum(part.rows for part in absorbed) + count
     structure = index.structure
     if structure is not None:
-        _add_rows(structure, made, segment, before.dim, before.metric, start=segment.rows - count)
+        add_rows(structure, made, segment, before.dim, before.metric, start=segment.rows - count)
     dead_M = np.union1d(index.dead_rows(), index.rows_of(replaced.to_pylist()))
     rows = before.rows + count
     next_id = None if before.next_id is None else before.next_id + count
@@ -206,54 +174,6 @@ def _append(index: Index, made: Generation, blocks: Blocks, count: int, replaced
         structure_file=made.write_structure(structure),
         deleted_file=made.write_deleted(dead_M),
     )
-
-
-def _absorb(segments: tuple[Segment, ...], count: int) -> tuple[list[Segment], list[Segment]]:
-    """Segments that stay, and those at the end that are small enough to be written again with the new rows: so there
-    are only ever some dozen, and a row is rewritten as often.
-    """
-    stays, absorbed = list(segments), []
-    while stays and stays[-1].rows <= count:
-        absorbed.insert(0, stays.pop())
-        count += absorbed[0].rows
-    return stays, absorbed
-
-
-def _old_blocks(index: Index, first: int, stop: int) -> Blocks:
-    for start in range(first, stop, _BLOCK):
-        row_N = np.arange(start, min(start + _BLOCK, stop))
-        yield index.vectors(row_N).numpy(), index.items(row_N)
-
-
-def _fill(structure: Structure, made: Generation, segment: Segment, dim: int, spec: IndexBuild) -> None:
-    """Train and fill a structure from the vectors just written."""
-    if structure.num_train:
-        progress.say(f"training    on {structure.num_train:,} vectors")
-        row_M = _sample(segment.rows, structure.num_train, structure.settings)
-        vector_ND, norm_N = _written(made, segment, dim)
-        structure.train(prepared(vector_ND[row_M], norm_N[row_M], spec.metric))
-    _add_rows(structure, made, segment, dim, spec.metric)
-
-
-def _add_rows(structure: Structure, made: Generation, segment: Segment, dim: int, metric: Any, start: int = 0) -> None:
-    vector_ND, norm_N = _written(made, segment, dim)
-    step = 1024 if structure.num_train == 0 else _BLOCK  # a graph takes its time: the bar should move
-    with progress.task("insert", segment.rows - start, "vectors") as task:
-        for left in range(start, segment.rows, step):
-            part_BD = vector_ND[left : left + step]
-            structure.add(prepared(part_BD, norm_N[left : left + step], metric))
-            task.advance(len(part_BD))
-
-
-def _sample(count: int, wanted: int, settings: Any) -> np.ndarray:
-    if wanted >= count:
-        return np.arange(count)
-    return np.sort(np.random.default_rng(settings.seed).choice(count, wanted, replace=False))
-
-
-def _written(made: Generation, segment: Segment, dim: int) -> tuple[np.ndarray, np.ndarray]:
-    vector_ND = open_npy(made.path(segment.vectors), np.float32, segment.rows, dim)
-    return vector_ND.numpy(), open_npy(made.path(segment.norms), np.float64, segment.rows).numpy()
 
 
 def _kept(blocks: Blocks, kept_N: np.ndarray) -> Blocks:
@@ -291,29 +211,6 @@ def _origin(stream: EmbeddingStream) -> dict[str, Any]:
     return {name: stream.header.get(name) for name in ("model", "model_hash", "normalized")}
 
 
-def _refuse_other(index: Index, stream: EmbeddingStream) -> None:
-    """Raise unless the embeddings are what the index is made of."""
-    theirs, header = stream.header.get("model"), index.header
-    if stream.dim != index.dim:
-        raise _other(stream, f"vectors of length {stream.dim}, the index holds {index.dim}")
-    if stream.header.get("model_hash") != header.model_hash or (theirs != header.model and header.model_hash is None):
-        mine = header.model or "a tool that names no model"
-        raise _other(stream, f"made by {theirs or 'a tool that names no model'}, the index by {mine}")
-    if header.metric != "cosine" and stream.header.get("normalized") != header.normalized:
-        words = {True: "of unit length", False: "as they came out of the model", None: "of unknown scale"}
-        mine = words[header.normalized]
-        raise _other(stream, f"vectors {words[stream.header.get('normalized')]}, the index holds them {mine}")
-
-
-def _other(stream: EmbeddingStream, what: str) -> DataError:
-    return DataError(
-        "index.other-model",
-        f"{what}: they cannot be compared",
-        field=str(stream.place),
-        remedy="embed with the model and settings of the index, or build another index",
-    )
-
-
 def _replaced(place: storage.Address, overwrite: bool) -> IndexHeader | None:
     """The header that is to be replaced, if there is one."""
     if not storage.exists(place.child(HEADER)):
@@ -346,12 +243,3 @@ def _printed(spec: Spec) -> dict[str, Any]:
         name: str(storage.Address.parse(value)) if isinstance(value, str) and "://" in value else value
         for name, value in tree.items()
     }
-
-
-def _say(place: storage.Address, header: IndexHeader) -> None:
-    deleted = header.rows - header.live
-    size = sum(mark.size for mark in header.files.values()) / 1e6
-    gone = f", {deleted:,} deleted" if deleted else ""
-    progress.say(f"index       {header.live:,} items{gone}, {size:,.1f} MB in {place}; generation {header.generation}")
-    if deleted > header.live:
-        progress.warn("more rows are deleted than left: build the index anew to get their room back")

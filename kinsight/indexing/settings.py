@@ -13,7 +13,7 @@ Settings = FlatIndex | HnswIndex | IvfIndex | IvfPqIndex
 
 _FEW_PER_LIST = 39  # training vectors per centre below which k-means follows single vectors
 _PER_LIST = 64
-_PER_CODE = 64
+_FEW_PER_CODE = 16  # refinement makes up for codes that are a little coarse
 _SMALL_GRAPH = 1_000_000
 
 
@@ -79,23 +79,23 @@ def _decide_codes(settings: IvfPqIndex, train: int, count: int, dim: int) -> dic
         raise _refused(
             f"index.subvectors={subvectors}", f"does not divide the vectors' length {dim}", f"choose one of {fitting}"
         )
-    bits = settings.bits or next((bits for bits in (8, 6, 4) if train >= _FEW_PER_LIST * 2**bits), 4)
+    bits = settings.bits or next((bits for bits in (8, 6, 4) if train >= _FEW_PER_CODE * 2**bits), 4)
     if train < 2**bits:
         raise _refused(
             f"index.bits={bits}",
             f"codes of {bits} bits need {2**bits} vectors to learn from, there are {train} (of {count:,} in all)",
             "use kind flat for so few vectors, or lower bits",
         )
-    if settings.bits and train < _FEW_PER_LIST * 2**bits:
+    if settings.bits and train < _FEW_PER_CODE * 2**bits:
         progress.warn(
-            f"index.bits={bits}: {train:,} vectors to learn from are few; {_FEW_PER_LIST * 2**bits:,} make better codes"
+            f"index.bits={bits}: {train:,} vectors to learn from are few; {_FEW_PER_CODE * 2**bits:,} make better codes"
         )
     return {"subvectors": subvectors, "bits": bits, "train_vectors": train}
 
 
 def _subvectors(dim: int) -> int:
-    """Parts of about eight numbers, or fewer where vectors are short."""
-    wanted = max(min(dim, 16), dim // 8)
+    """Parts of about eight numbers, fewer where vectors are short."""
+    wanted = max(min(dim, 32), dim // 8)
     return min((n for n in range(1, dim + 1) if dim % n == 0), key=lambda n: (abs(math.log(n / wanted)), -n))
 
 

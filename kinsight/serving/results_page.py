@@ -24,7 +24,7 @@ def results_page(results: pa.Table, queries: Queries, title: str, limit: Limit, 
         rows = results.slice(start, min(stop - start, _NEIGHBOURS)).to_pylist() if stop > start else []
         parts.append(_query(queries, number, rows, images))
         start = stop
-    return html.document(title, [_broken(queries), *parts], note=_note(results, queries, limit, most))
+    return html.document(title, [*parts, _broken(queries)], note=_note(results, queries, limit, most))
 
 
 def _query(queries: Queries, number: int, rows: list[dict[str, Any]], images: Images) -> str:

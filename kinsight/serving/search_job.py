@@ -62,7 +62,7 @@ def _results(index: Index, queries: Queries, hits: Hits, limit: Limit) -> pa.Tab
     if limit.threshold is None:
         accepted: pa.Array = pa.nulls(len(items), pa.bool_())
     else:
-        accepted = pa.array(similarity_R >= np.float32(limit.threshold))
+        accepted = pa.array(similarity_R.astype(np.float64) >= limit.threshold)
     names = pa.array(queries.names, pa.string())
     columns = {
         "query": names.take(pa.array(query_R)),

@@ -90,6 +90,8 @@ def _convert(setting: Setting, values: Words, flag: str) -> Any:
     if len(values) == 1 and values[0].lstrip().startswith(("[", "{")):
         return _yaml(values[0], flag)
     item = get_args(setting.type_)[0]
+    if setting.positional and item is str:
+        return values  # names of files and items may hold commas
     if item in (int, float, str) or get_origin(item) is not None:
         return [part for value in values for part in value.split(",") if part]
     return [_yaml(value, flag) for value in values]

@@ -73,7 +73,7 @@ class IvfPqIndex(_Lists):
         default=None, ge=4, le=12, description=f"bits of a part's code; needs 2^bits training vectors; {_NULL}"
     )
     refine: int = Field(
-        default=10, ge=1, le=1000, description="candidates for each neighbour wanted that full vectors put into order"
+        default=20, ge=1, le=1000, description="candidates for each neighbour wanted that full vectors put into order"
     )
 
 

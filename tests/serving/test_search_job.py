@@ -1,4 +1,4 @@
-"""`kinsight search`: by images, by vectors, by items; as a table, JSON lines, Parquet and a page; and what it refuses."""
+"""`kinsight search`: by images, vectors and items; as a table, JSON lines, Parquet and a page; and what it refuses."""
 
 import json
 import shutil

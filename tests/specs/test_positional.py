@@ -18,8 +18,8 @@ class _Fetch(Spec):
 
 
 def test_words_fill_positional_settings_in_order():
-    spec = resolve(_Fetch, ["birds", "--deep", "a.png", "b c.png"])
-    assert spec == _Fetch(name="birds", files=["a.png", "b c.png"], deep=True)
+    spec = resolve(_Fetch, ["birds", "--deep", "a.png", "b c, d.png"])
+    assert spec == _Fetch(name="birds", files=["a.png", "b c, d.png"], deep=True)
     assert resolve(_Fetch, ["--name", "birds", "a.png"]) == _Fetch(name="birds", files=["a.png"])
     assert "NAME FILES" in job_help("fetch", "", _Fetch, None)
 

@@ -1,0 +1,70 @@
+"""Rows of one write: which segments they make up, and how a graph or lists take them in."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from kinsight import progress
+from kinsight.indexing.files import open_npy
+from kinsight.indexing.generation import Generation
+from kinsight.indexing.header import Segment
+from kinsight.indexing.index import Index
+from kinsight.indexing.structures import Structure, prepared
+from kinsight.neighbors import Metric
+
+_BLOCK = 16_384
+Blocks = Iterator[tuple[np.ndarray, pa.Table]]
+
+
+def fill(structure: Structure, made: Generation, segment: Segment, dim: int, metric: Metric) -> None:
+    """Train and fill a structure from the vectors just written."""
+    if structure.num_train:
+        progress.say(f"training    on {structure.num_train:,} vectors")
+        row_M = _sample(segment.rows, structure.num_train, structure.settings)
+        vector_ND, norm_N = _written(made, segment, dim)
+        structure.train(prepared(vector_ND[row_M], norm_N[row_M], metric))
+    add_rows(structure, made, segment, dim, metric)
+
+
+def add_rows(
+    structure: Structure, made: Generation, segment: Segment, dim: int, metric: Metric, start: int = 0
+) -> None:
+    """Put the rows of a segment from `start` on into a structure, in their order."""
+    vector_ND, norm_N = _written(made, segment, dim)
+    step = 1024 if structure.num_train == 0 else _BLOCK  # a graph takes its time: the bar should move
+    with progress.task("insert", segment.rows - start, "vectors") as task:
+        for left in range(start, segment.rows, step):
+            part_BD = vector_ND[left : left + step]
+            structure.add(prepared(part_BD, norm_N[left : left + step], metric))
+            task.advance(len(part_BD))
+
+
+def _sample(count: int, wanted: int, settings: Any) -> np.ndarray:
+    if wanted >= count:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(settings.seed).choice(count, wanted, replace=False))
+
+
+def _written(made: Generation, segment: Segment, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    vector_ND = open_npy(made.path(segment.vectors), np.float32, segment.rows, dim)
+    return vector_ND.numpy(), open_npy(made.path(segment.norms), np.float64, segment.rows).numpy()
+
+
+def absorb(segments: tuple[Segment, ...], count: int) -> tuple[list[Segment], list[Segment]]:
+    """Segments that stay, and those at the end that are small enough to be written again with the new rows: so there
+    are only ever some dozen, and a row is rewritten as often.
+    """
+    stays, absorbed = list(segments), []
+    while stays and stays[-1].rows <= count:
+        absorbed.insert(0, stays.pop())
+        count += absorbed[0].rows
+    return stays, absorbed
+
+
+def old_blocks(index: Index, first: int, stop: int) -> Blocks:
+    """Rows that are written again."""
+    for start in range(first, stop, _BLOCK):
+        row_N = np.arange(start, min(start + _BLOCK, stop))
+        yield index.vectors(row_N).numpy(), index.items(row_N)
