@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kinsight import progress
-from kinsight.neighbors import Metric, topk
+from kinsight.neighbors import Metric
+from kinsight.reports.searching import search
 
 PERPLEXITY = 15.0  # neighbours that count for each item; three times as many are looked at
 _EARLY, _LATE = 125, 250  # iterations; the map hardly changes afterwards
@@ -47,11 +48,11 @@ def neighbour_map(vector_ND: Tensor, metric: Metric, *, seed: int, device: torch
 def _neighbours(vector_ND: Tensor, metric: Metric, k: int, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
     """Indices and distances (float64), nearest first. Inner products are no distances: with them, places count."""
     used: Metric = "cosine" if metric == "cosine" else "l2"
-    similarity_NK, index_NK = topk(
-        vector_ND, vector_ND, k, metric=used, exclude=torch.arange(len(vector_ND)), device=device
-    )
+    with progress.task("neighbours", len(vector_ND), "items") as task:
+        own_N = torch.arange(len(vector_ND))
+        similarity_NK, index_NK = search(vector_ND, vector_ND, k, metric=used, exclude=own_N, device=device, task=task)
     squared_NK = 2 - 2 * similarity_NK.double() if used == "cosine" else -similarity_NK.double()
-    return index_NK.cpu().numpy(), squared_NK.clamp(min=0).sqrt().cpu().numpy()
+    return index_NK.numpy(), squared_NK.clamp(min=0).sqrt().numpy()
 
 
 def _arranged(

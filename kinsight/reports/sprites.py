@@ -16,6 +16,7 @@ PER_SHEET = 256
 _COLUMNS = 16
 _TRIAL = 96  # pictures by which the side is chosen
 _QUALITY = 72
+_PNG, _JPEG = "image/png", "image/jpeg"
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def sprites(images: Images, uris: list[str], *, budget: int, seed: int) -> Sprit
     """Pictures of as many items as fit into `budget` bytes, in an order drawn by seed."""
     place_N = np.full(len(uris), -1, np.int32)
     order = np.random.default_rng(seed).permutation(len(uris)).tolist()
-    side = _choose_side(images, [uris[row] for row in order[:_TRIAL]], len(uris), budget)
+    side, kind = _choose(images, [uris[row] for row in order[:_TRIAL]], len(uris), budget)
     found = Sprites(side, place_N)
     if not side or images.absent:
         return found
@@ -55,13 +56,13 @@ def sprites(images: Images, uris: list[str], *, budget: int, seed: int) -> Sprit
                 tiles.append(image)
                 rows.append(row)
             if len(tiles) == PER_SHEET:
-                sheet = _sheet(tiles, side)
+                sheet = _sheet(tiles, side, kind)
                 if spent + len(sheet[0]) > budget:
                     return found
                 spent += len(sheet[0])
                 _keep(found, sheet, rows)
                 tiles, rows = [], []
-    if tiles and spent + len((sheet := _sheet(tiles, side))[0]) <= budget:
+    if tiles and spent + len((sheet := _sheet(tiles, side, kind))[0]) <= budget:
         _keep(found, sheet, rows)
     return found
 
@@ -71,18 +72,24 @@ def _keep(found: Sprites, sheet: tuple[bytes, str], rows: list[int]) -> None:
     found.sheets.append(sheet)
 
 
-def _choose_side(images: Images, uris: list[str], count: int, budget: int) -> int:
-    """The largest side at which all pictures should fit, else the smallest; 0 where there are no pictures."""
+def _choose(images: Images, uris: list[str], count: int, budget: int) -> tuple[int, str]:
+    """The largest side at which all pictures should fit, else the smallest, and the format that takes less room; a
+    side of 0 where there are no pictures.
+    """
     if budget <= 0:
-        return 0
+        return 0, _JPEG
     trial = [image for image in images.many(uris, SIDES[0]) if image is not None]
     if not trial:
-        return 0
+        return 0, _JPEG
+    grey = all(image.ndim == 2 for image in trial)
+    smallest = (SIDES[-1], _JPEG)
     for side in SIDES:
-        size = len(_sheet([_within(image, side) for image in trial], side)[0]) / len(trial)
-        if size * count <= 0.95 * budget:
-            return side
-    return SIDES[-1]
+        tiles = [_within(image, side) for image in trial]
+        size, kind = min((len(_sheet(tiles, side, kind)[0]), kind) for kind in ((_PNG, _JPEG) if grey else (_JPEG,)))
+        if size * count <= 0.95 * budget * len(trial):
+            return side, kind
+        smallest = side, kind
+    return smallest
 
 
 def _within(image: np.ndarray, side: int) -> np.ndarray:
@@ -91,8 +98,8 @@ def _within(image: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(picture)
 
 
-def _sheet(tiles: Sequence[np.ndarray], side: int) -> tuple[bytes, str]:
-    """One file: the smaller of PNG and JPEG where all is grey, JPEG where there is colour. Gaps are white."""
+def _sheet(tiles: Sequence[np.ndarray], side: int, kind: str) -> tuple[bytes, str]:
+    """One file and its media type; grey where all is grey. Gaps are white."""
     grey = all(tile.ndim == 2 for tile in tiles)
     rows = -(-len(tiles) // _COLUMNS)
     page = np.full((rows * side, min(len(tiles), _COLUMNS) * side, 3), 255, np.uint8)
@@ -101,12 +108,9 @@ def _sheet(tiles: Sequence[np.ndarray], side: int) -> tuple[bytes, str]:
         top = number // _COLUMNS * side + (side - height) // 2
         left = number % _COLUMNS * side + (side - width) // 2
         page[top : top + height, left : left + width] = tile[:, :, None] if tile.ndim == 2 else tile
-    whole = Image.fromarray(page[:, :, 0] if grey else page)
-    stream = io.BytesIO()
-    whole.save(stream, "JPEG", quality=_QUALITY, optimize=True)
-    if grey:
-        exact = io.BytesIO()
-        whole.save(exact, "PNG", optimize=True)
-        if exact.tell() <= stream.tell():
-            return exact.getvalue(), "image/png"
-    return stream.getvalue(), "image/jpeg"
+    whole, stream = Image.fromarray(page[:, :, 0] if grey else page), io.BytesIO()
+    if kind == _PNG:
+        whole.save(stream, "PNG")
+    else:
+        whole.save(stream, "JPEG", quality=_QUALITY, optimize=True)
+    return stream.getvalue(), kind
