@@ -141,6 +141,15 @@ def read_column(address: storage.Address, name: str) -> pa.ChunkedArray:
 
 def from_npy(place: storage.Address, header: dict[str, Any]) -> Embeddings:
     """Embeddings kept as npy files. Raises DataError."""
+    vector_ND, label_N, uri_N, columns = npy_parts(place, header)
+    vectors, labels = torch.from_numpy(np.array(vector_ND, np.float32)), torch.from_numpy(np.array(label_N, np.int64))
+    return Embeddings(vectors, labels, uri_N, tuple(header.get("class_names", ())), header, columns)
+
+
+def npy_parts(
+    place: storage.Address, header: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray, pa.ChunkedArray, pa.Table]:
+    """Vectors (memory-mapped), labels, addresses and the columns `id` and `labels`. Raises DataError."""
     vector_ND, label_N = read_npy(place.child(VECTORS)), read_npy(place.child(LABELS))
     if vector_ND.ndim != 2 or label_N.shape != vector_ND.shape[:1]:
         found = f"{VECTORS} is {vector_ND.shape}, {LABELS} is {label_N.shape}; expected (N, D) and (N,)"
@@ -153,14 +162,8 @@ def from_npy(place: storage.Address, header: dict[str, Any]) -> Embeddings:
     known_N = label_N >= 0
     offsets = np.concatenate([[0], np.cumsum(known_N)]).astype(np.int32)
     labels = pa.ListArray.from_arrays(offsets, pa.array(label_N[known_N], pa.int64()))
-    return Embeddings(
-        torch.from_numpy(np.array(vector_ND, np.float32)),
-        torch.from_numpy(np.array(label_N, np.int64)),
-        _uris(place, len(label_N)),
-        tuple(header.get("class_names", ())),
-        header,
-        pa.table({"id": np.arange(len(label_N)), "labels": labels}),
-    )
+    columns = pa.table({"id": np.arange(len(label_N)), "labels": labels})
+    return vector_ND, label_N, _uris(place, len(label_N)), columns
 
 
 def _uris(place: storage.Address, count: int) -> pa.ChunkedArray:

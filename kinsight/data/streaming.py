@@ -9,10 +9,9 @@ import pyarrow as pa
 
 from kinsight import storage
 from kinsight.data.stored import (
-    Embeddings,
     altered,
     check_npy_vectors,
-    from_npy,
+    npy_parts,
     read_column,
     read_header,
     read_npy,
@@ -20,7 +19,7 @@ from kinsight.data.stored import (
     unusable,
 )
 from kinsight.data.vectors import HEADER, LABELS, SHARD_ROWS, SPEC, VECTORS, flat_vectors, shard_name
-from kinsight.errors import DataError
+from kinsight.errors import DataError, StorageError
 
 _KNOWN = ("labels", "uri", "vector")
 
@@ -45,20 +44,15 @@ class EmbeddingStream:
     dim: int
     class_names: tuple[str, ...] = ()
     header: dict[str, Any] = field(default_factory=dict)
-    _whole: Embeddings | np.ndarray | None = None
+    _npy: "_Npy | None" = None
 
     def blocks(self) -> Iterator[Block]:
         """All vectors in order, some ten thousand at a time. Raises DataError where a part is altered or missing."""
-        if isinstance(self._whole, np.ndarray):
-            yield from _bare_blocks(self._whole)
-        elif self._whole is not None:
-            yield from _blocks_of(self._whole)
-        else:
-            yield from self._shards()
+        return self._shards() if self._npy is None else self._npy.blocks()
 
     def column(self, name: str) -> pa.ChunkedArray:
         """One column of all vectors, without reading the vectors where they are in shards."""
-        if self._whole is None:
+        if self._npy is None:
             parts = [read_column(self.place.child(shard_name(n)), name) for n in range(self.header["shards"])]
             try:
                 return pa.chunked_array([chunk for part in parts for chunk in part.chunks], parts[0].type)
@@ -83,6 +77,21 @@ class EmbeddingStream:
             raise altered(self.place, f"holds {start} vectors or more, the header says {self.count}")
 
 
+class _Npy(NamedTuple):
+    """Files of another tool, or ours for other tools; the vectors stay on disk."""
+
+    vector_ND: np.ndarray
+    labels: pa.ChunkedArray
+    uri: pa.ChunkedArray
+    columns: pa.Table
+
+    def blocks(self) -> Iterator[Block]:
+        for start in range(0, len(self.vector_ND), SHARD_ROWS):
+            part_BD = np.array(self.vector_ND[start : start + SHARD_ROWS], np.float32)
+            labels, uri = self.labels.slice(start, SHARD_ROWS), self.uri.slice(start, SHARD_ROWS)
+            yield Block(part_BD, labels, uri, self.columns.slice(start, SHARD_ROWS))
+
+
 def open_embeddings(address: storage.AddressLike) -> EmbeddingStream:
     """Embeddings at an address: as `load_embeddings` takes them, a folder with `vectors.npy` alone, or one .npy file.
 
@@ -93,43 +102,42 @@ def open_embeddings(address: storage.AddressLike) -> EmbeddingStream:
         return _bare(place)
     if storage.exists(place.child(HEADER)):
         header = read_header(place.child(HEADER))
-        names = tuple(header["class_names"])
-        if header["storage"] != "npy":
-            return _not_empty(EmbeddingStream(place, header["count"], header["dim"], names, header))
-        found = from_npy(place, header)
-        return _not_empty(EmbeddingStream(place, len(found.label_N), header["dim"], names, header, found))
+        names, sizes = tuple(header["class_names"]), (header["count"], header["dim"])
+        return _not_empty(
+            EmbeddingStream(
+                place, *sizes, names, header, _folder(place, header) if header["storage"] == "npy" else None
+            )
+        )
     if storage.exists(place.child(SPEC)):
         raise unusable(place, "incomplete", f"{HEADER} is missing: not finished", "give the embed command again")
-    if storage.exists(place.child(VECTORS)) and storage.exists(place.child(LABELS)):
-        found = from_npy(place, {})
-        return _not_empty(EmbeddingStream(place, len(found.label_N), found.vector_ND.shape[1], _whole=found))
     if storage.exists(place.child(VECTORS)):
-        return _bare(place.child(VECTORS))
+        if not storage.exists(place.child(LABELS)):
+            return _bare(place.child(VECTORS))
+        found = _folder(place, {})
+        return _not_empty(EmbeddingStream(place, *found.vector_ND.shape, _npy=found))
+    if not storage.exists(place):
+        raise StorageError("storage.not-found", f"{place}: no embeddings there", remedy="check the address")
     what = f"holds neither {HEADER} nor {VECTORS}"
     raise unusable(
         place, "absent", what, "give the output of `kinsight embed`, a folder with that file, or a .npy file"
     )
 
 
+def _folder(place: storage.Address, header: dict[str, Any]) -> _Npy:
+    vector_ND, _, uri, columns = npy_parts(place, header)
+    # Numbers of our own are the images'; another tool's rows have none but their position.
+    kept = columns.select(["id"]) if header else columns.select([])
+    return _Npy(vector_ND, columns["labels"], uri, kept)
+
+
 def _bare(file: storage.Address) -> EmbeddingStream:
     vector_ND = read_npy(file)
     check_npy_vectors(file, vector_ND)
-    return _not_empty(EmbeddingStream(file, len(vector_ND), vector_ND.shape[1], _whole=vector_ND))
-
-
-def _bare_blocks(vector_ND: np.ndarray) -> Iterator[Block]:
-    for start in range(0, len(vector_ND), SHARD_ROWS):
-        part_BD = np.array(vector_ND[start : start + SHARD_ROWS], np.float32)
-        labels = pa.chunked_array([pa.array([[]] * len(part_BD), pa.list_(pa.int32()))])
-        yield Block(part_BD, labels, pa.chunked_array([pa.repeat("", len(part_BD))]), pa.table({}))
-
-
-def _blocks_of(found: Embeddings) -> Iterator[Block]:
-    for start in range(0, len(found.label_N), SHARD_ROWS):
-        part = found.columns.slice(start, SHARD_ROWS)
-        vector_BD = found.vector_ND[start : start + SHARD_ROWS].numpy()
-        columns = part.drop_columns(["labels"]) if found.header else pa.table({})
-        yield Block(vector_BD, part["labels"], found.uri_N.slice(start, SHARD_ROWS), columns)
+    count, dim = vector_ND.shape
+    none = pa.ListArray.from_arrays(pa.array(np.zeros(count + 1, np.int32)), pa.array([], pa.int32()))
+    labels = pa.chunked_array([none])
+    found = _Npy(vector_ND, labels, pa.chunked_array([pa.repeat("", count)]), pa.table({}))
+    return _not_empty(EmbeddingStream(file, count, dim, _npy=found))
 
 
 def _not_empty(stream: EmbeddingStream) -> EmbeddingStream:
