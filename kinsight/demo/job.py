@@ -137,11 +137,15 @@ def _measure_untrained(folder: Path, symbols: SymbolSet) -> dict[str, Any]:
         str(symbols.test),
         "--output",
         str(output),
+        "--report",
+        "null",
     )
     if (output / "metrics.json").exists():
         return json.loads(storage.read_text(output / "metrics.json"))
     data = {"path": str(symbols.test)}
-    return evaluate({"model": model, "image": image, "data": data, "output": str(output), "workers": 2}).metrics
+    return evaluate(
+        {"model": model, "image": image, "data": data, "output": str(output), "workers": 2, "report": None}
+    ).metrics
 
 
 def _index(folder: Path, symbols: SymbolSet, overwrite: bool) -> None:
@@ -200,7 +204,7 @@ def _conclude(folder: Path, symbols: SymbolSet, before: dict, after: dict, secon
         f"{symbols.num_images['test'] - 1:,} pictures shows the same symbol"
         f"\n  before training  {100 * before['recall@1']:.1f} % of the time"
         f"\n  after training   {100 * after['recall@1']:.1f} % of the time (Recall@1)"
-        f"\n\nlook at     {folder / 'evaluation' / 'retrieval.png'}, {folder / 'run' / 'training.png'}"
+        f"\n\nlook at     {folder / 'evaluation/report/index.html'}, {folder / 'run/report/index.html'}"
         f"\nuse it      kinsight.load({str(folder / 'run')!r}).embed(['picture.png'])"
         f"\ntook        {seconds:.0f} s"
     )
