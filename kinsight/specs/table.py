@@ -41,12 +41,16 @@ JOBS: dict[str, Job] = {
     "data check": Job(
         "find bad images, copies, leaks and wrong labels", "kinsight.specs.check:CheckSpec", "kinsight.checking:check"
     ),
+    "data get": Job(
+        "fetch a data set, with lists and a train.yaml", "kinsight.specs.datasets:DataGetSpec", "kinsight.datasets:get"
+    ),
     "doctor": Job("look at this machine", "kinsight.specs.demo:DoctorSpec", "kinsight.doctor:run"),
     "bench evaluate": Job(
         "time retrieval metrics", "kinsight.specs.bench:BenchEvaluate", "kinsight.bench.evaluate:run"
     ),
     "bench decode": Job("time image decoding", "kinsight.specs.bench:BenchDecode", "kinsight.bench.decode:run"),
     "bench train": Job("time the training loop", "kinsight.specs.bench:BenchTrain", "kinsight.bench.train:run"),
+    "bench report": Job("time reports", "kinsight.specs.bench:BenchReport", "kinsight.bench.report:run"),
     "bench serve": Job("time searches over HTTP", "kinsight.specs.bench:BenchServe", "kinsight.bench.serve:run"),
     "bench symbols": Job(
         "recognise symbols in other fonts", "kinsight.specs.bench:BenchSymbols", "kinsight.bench.symbols:run"

@@ -24,6 +24,7 @@ from kinsight.storage.files import (
 from kinsight.storage.local import FileEntry, Stat, local_error, local_errors, make_directory
 from kinsight.storage.output import OutputDir
 from kinsight.storage.remote import close_clients
+from kinsight.storage.resume import download_resumable
 from kinsight.storage.sources import Progress
 from kinsight.storage.transfer import download_file, upload_file
 
@@ -42,6 +43,7 @@ __all__ = [
     "confine",
     "copy_in",
     "download_file",
+    "download_resumable",
     "exists",
     "extract_archive",
     "is_directory",

@@ -56,12 +56,12 @@ def _ask(address: Address, method: str, headers: dict[str, str], *, absent_is_fi
         try:
             return run(_fetch, method, address.uri, headers)
         except Exception as error:
-            raise _failed(error, address) from None
+            raise failed(error, address) from None
 
-    answer = persist(attempt, address, server=_server(address))
+    answer = persist(attempt, address, server=server_of(address))
     passable = {200, 206, 416} | ({404, 405, 410, 501} if absent_is_fine else set())
     if answer.status not in passable:
-        raise _refused(answer.status, address)
+        raise refused(answer.status, address)
     return answer
 
 
@@ -76,7 +76,8 @@ async def _fetch(method: str, url: str, headers: dict[str, str]) -> Answer:
         return Answer(answer.status, answer.headers, await answer.read())
 
 
-def _failed(error: Exception, address: Address) -> Exception:
+def failed(error: Exception, address: Address) -> Exception:
+    """What an exception of the client means: Transient, a StorageError, or itself."""
     import ssl
 
     import aiohttp
@@ -87,7 +88,7 @@ def _failed(error: Exception, address: Address) -> Exception:
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError() | ssl.SSLError():
             return StorageError(
                 "storage.tls",
-                f"{address}: no trusted encrypted connection to {_server(address)}",
+                f"{address}: no trusted encrypted connection to {server_of(address)}",
                 remedy="check the address and the certificates",
             )
         case aiohttp.InvalidURL() | aiohttp.TooManyRedirects():
@@ -105,21 +106,23 @@ def _brief(error: Any) -> str:
     return "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
 
 
-def _refused(status: int, address: Address) -> StorageError:
+def refused(status: int, address: Address) -> StorageError:
+    """The StorageError for an answer that asking again does not change."""
     if status in (404, 410):
         return StorageError(
-            "storage.not-found", f"{address}: no such file on {_server(address)}", remedy="check the address"
+            "storage.not-found", f"{address}: no such file on {server_of(address)}", remedy="check the address"
         )
     if status in (401, 403, 407):
         return StorageError(
             "storage.denied",
-            f"{address}: access denied by {_server(address)} ({status})",
+            f"{address}: access denied by {server_of(address)} ({status})",
             remedy="check the address; a signed one may have expired",
         )
     return StorageError(
-        "storage.refused", f"{address}: {_server(address)} answered {status}", remedy="check the address"
+        "storage.refused", f"{address}: {server_of(address)} answered {status}", remedy="check the address"
     )
 
 
-def _server(address: Address) -> str:
+def server_of(address: Address) -> str:
+    """The server's name and port, without a user's name and password."""
     return address.container.rpartition("@")[2]

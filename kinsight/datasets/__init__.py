@@ -1,0 +1,5 @@
+"""Public data sets: fetched, checked, unpacked, listed."""
+
+from kinsight.datasets.job import get
+
+__all__ = ["get"]
