@@ -71,3 +71,15 @@ class BenchSymbols(Spec):
     k: int = Field(default=5, ge=1, le=100, description="results in which the character must be")
     seed: int = Field(default=0, ge=0, lt=2**31, description="seed of the symbols, their fonts and their strokes")
     picture: str | None = Field(default=None, description="PNG file for the drawn symbols and what was found")
+
+
+class BenchReport(Spec):
+    """Time and memory of a report and of its embedding map, and the size of the page."""
+
+    job: Literal["bench report"] = "bench report"
+    images: str = Field(description="folder with images, in folders of it too; repeated as often as needed")
+    items: list[int] = Field(default=[10_000, 60_000], min_length=1, description="numbers of items, all on the map")
+    dim: int = Field(default=128, ge=2, description="vector length")
+    pictures_mb: float = Field(default=8.0, ge=0, description="megabytes of pictures on the map")
+    threads: int = Field(default=1, ge=1, description="threads to compute with")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="seed of the vectors")
