@@ -20,7 +20,7 @@ _LAZY = {
     "load": "kinsight.evaluation",
     "search": "kinsight.serving.search_job",
 }
-_PACKAGES = ("losses", "metrics", "neighbors", "models", "data", "storage", "parallel", "specs")
+_PACKAGES = ("losses", "metrics", "neighbors", "models", "data", "indexing", "storage", "parallel", "specs")
 
 __all__ = ["embed", "evaluate", "load", "search", "train"]
 
