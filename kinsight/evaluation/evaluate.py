@@ -95,7 +95,8 @@ def _write(
                 _save_embeddings(output.path / name, side, model)
     if spec.report is not None:
         device = model.device if model is not None else None
-        write_report(output.path, _report(spec, model, query, gallery, found), spec.report, device=device)
+        report = _report(spec, model, query, gallery, found)
+        write_report(output.path, report, spec.report, device=device, told=spec.output)
     header = _header(spec, model, query, gallery, found)
     storage.write_text(output.path / HEADER, json.dumps(clean(header), indent=1, ensure_ascii=False) + "\n")
     output.publish(HEADER)

@@ -18,15 +18,21 @@ FOLDER, PAGE = "report", "index.html"
 
 
 def write_report(
-    output: storage.AddressLike, report: Report, settings: ReportSpec, *, device: torch.device | None = None
+    output: storage.AddressLike,
+    report: Report,
+    settings: ReportSpec,
+    *,
+    device: torch.device | None = None,
+    told: storage.AddressLike | None = None,
 ) -> storage.Address:
     """Write `report/index.html` below `output`, whole or not at all; returns its address.
 
-    device: where neighbours are searched; default: the CPU. Raises StorageError.
+    device: where neighbours are searched; default: the CPU. told: the address people will find `output` at, where that
+    is another. Raises StorageError.
     """
     place = storage.Address.parse(output).child(f"{FOLDER}/{PAGE}")
     storage.write_text(place, report_page(report, settings, device=device or torch.device("cpu")))
-    progress.say(f"report      {place}")
+    progress.say(f"report      {storage.Address.parse(told or output).child(f'{FOLDER}/{PAGE}')}")
     return place
 
 

@@ -52,7 +52,7 @@ def conclude(prepared: Prepared, run: RunFolder, broken: Broken, stop: StopReque
     if spec.report is not None:
         _unless_stopped(stop, spec)
         report = _report(prepared, run, side, found, missing, broken)
-        write_report(run.path, report, spec.report, device=prepared.device)
+        write_report(run.path, report, spec.report, device=prepared.device, told=spec.output)
     return {"metrics": clean(found.metrics), "not_measurable": found.reasons} if found is not None else None
 
 
