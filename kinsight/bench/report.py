@@ -30,6 +30,10 @@ from kinsight.specs.bench import BenchReport
 from kinsight.specs.evaluate import EvaluateSpec
 from kinsight.specs.report import ReportSpec
 
+_COLUMNS = {
+    "map": "map s", "map_cpu": "map CPU s", "report": "report s", "report_cpu": "report CPU s", "before": "before MB",
+    "map_peak": "map peak MB", "peak": "report peak MB", "page": "page MB",
+}  # fmt: skip
 _PER_CLASS = 60
 _SPREAD = 1.1  # of a cluster, where the centres' coordinates have deviation 1: most queries find their class
 
