@@ -104,6 +104,7 @@ def _within(
         group, key = int(same.pixel_N[i]), int(joint.key_N[i])
         groups = [group, *sorted(beside.get(group, ()))]
         original = next((kept[g][key] for g in groups if g in kept and key in kept[g]), None)
+        original = seen[group].get(key, original)  # the same pixels say more than a likeness
         seen[group].setdefault(key, i)
         if original is not None:
             copy = _copy(same, alike, i, original)

@@ -60,7 +60,7 @@ class Findings:
     def count(self, finding: Finding, part: int | None = None) -> int:
         """Images with this finding, in all or in one part."""
         rows = self.rows[finding]
-        return len(rows) if part is None else sum(self.joint.set_N[row.image] == part for row in rows)
+        return len(rows) if part is None else sum(int(self.joint.set_N[row.image]) == part for row in rows)
 
     def flat(self) -> Iterator[tuple[Finding, Found]]:
         """Every row, finding by finding."""

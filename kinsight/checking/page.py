@@ -26,7 +26,7 @@ _NAMED = 20  # classes listed at either end
 def page(spec: CheckSpec, findings: Findings, numbers: dict[str, Any]) -> str:
     """The whole page as HTML."""
     joint = findings.joint
-    bad: list[Finding] = [finding for finding in _ORDER if finding not in findings.not_looked and findings.rows[finding]]
+    bad: list[Finding] = [finding for finding in _ORDER if findings.rows[finding]]
     parts = [html.numbers(_cards(joint, numbers)), _overview(findings, numbers)]
     pictures = _Pictures(joint)
     parts += [_section(finding, findings, pictures, spec.pictures) for finding in bad]

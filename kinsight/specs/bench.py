@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from kinsight.specs.base import Spec
+from kinsight.specs.data import Source
 
 _THREADS = "thread counts to measure at, one after the other"
 
@@ -83,3 +84,14 @@ class BenchReport(Spec):
     pictures_mb: float = Field(default=8.0, ge=0, description="megabytes of pictures on the map")
     threads: int = Field(default=1, ge=1, description="threads to compute with")
     seed: int = Field(default=0, ge=0, lt=2**31, description="seed of the vectors")
+
+
+class BenchCheck(Spec):
+    """Precision and recall of `data check` on faults planted into a real set."""
+
+    job: Literal["bench check"] = "bench check"
+    data: Source = Field(description="labelled images to plant faults into; they stay as they are")
+    bundle: str | None = Field(default=None, description="address of a model's bundle, to find swapped labels by")
+    each: int = Field(default=200, ge=1, description="faults of each kind")
+    workers: int = Field(default=2, ge=0, le=256, description="processes that read images")
+    seed: int = Field(default=0, ge=0, description="seed of what is planted where")

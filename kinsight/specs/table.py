@@ -49,6 +49,9 @@ JOBS: dict[str, Job] = {
         "time retrieval metrics", "kinsight.specs.bench:BenchEvaluate", "kinsight.bench.evaluate:run"
     ),
     "bench decode": Job("time image decoding", "kinsight.specs.bench:BenchDecode", "kinsight.bench.decode:run"),
+    "bench check": Job(
+        "plant faults and find them again", "kinsight.specs.bench:BenchCheck", "kinsight.bench.check:run"
+    ),
     "bench train": Job("time the training loop", "kinsight.specs.bench:BenchTrain", "kinsight.bench.train:run"),
     "bench report": Job("time reports", "kinsight.specs.bench:BenchReport", "kinsight.bench.report:run"),
     "bench serve": Job("time searches over HTTP", "kinsight.specs.bench:BenchServe", "kinsight.bench.serve:run"),
