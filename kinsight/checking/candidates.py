@@ -37,7 +37,8 @@ def candidate_pairs(small_MHW: npt.NDArray[np.uint8], least: float) -> Pairs:
 
     small_MHW: uint8 small pictures. least: cosine from which on a pair is looked at.
     """
-    whole_MD = torch.cat([describe(small_MHW[start : start + _BLOCK]) for start in range(0, len(small_MHW), _BLOCK)])
+    starts = range(0, max(1, len(small_MHW)), _BLOCK)
+    whole_MD = torch.cat([describe(small_MHW[start : start + _BLOCK]) for start in starts])
     known = whole_MD.any(1).nonzero().squeeze(1)
     found: list[Pairs] = []
     if len(known) > 1:
