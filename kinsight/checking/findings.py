@@ -11,15 +11,15 @@ from kinsight.checking.joint import SETS, Joint
 from kinsight.checking.look import BIT
 from kinsight.checking.reading import Looked
 from kinsight.checking.wrong_labels import WrongLabels
-from kinsight.specs.check import FINDINGS, Finding
+from kinsight.specs.check import FINDINGS, CheckSpec, Finding
 
 MEANING: dict[Finding, str] = {
     "missing": "nothing is at the address",
     "broken": "the file cannot be decoded",
-    "tiny": "the shorter side is below `tiny` pixels",
-    "huge": "more than `huge` million pixels",
+    "tiny": "the shorter side is below {tiny} pixels",
+    "huge": "more than {huge:g} million pixels",
     "blank": "all pixels have the same colour",
-    "aspect": "longer than `aspect` times their width, or wider",
+    "aspect": "one side is more than {aspect:g} times as long as the other",
     "deep": "16 bits a channel; training scales them to 8",
     "cmyk": "colours of print; training converts them",
     "rotated": "turned by an EXIF tag; training turns them upright, other tools may not",
@@ -34,6 +34,11 @@ MEANING: dict[Finding, str] = {
     "leaks": "an image to train on that is also, or has a copy, among the validation images",
     "mislabelled": "its nearest neighbours carry another label",
 }
+
+
+def meaning(finding: Finding, spec: CheckSpec) -> str:
+    """What a finding means, with the limits it was found by."""
+    return MEANING[finding].format(tiny=spec.tiny, huge=spec.huge, aspect=spec.aspect)
 
 
 @dataclass(frozen=True)

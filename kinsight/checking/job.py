@@ -60,7 +60,7 @@ def check(spec: CheckSpec | Mapping[str, Any]) -> CheckResult:
         numbers = flat_numbers(spec, findings)
         with output:
             _write(spec, findings, numbers, output)
-    Console().print(text_table(findings, numbers))
+    Console().print(text_table(spec, findings, numbers))
     progress.say(f"look at     {output.address.child(PAGE)}")
     _fail(spec, findings)
     return CheckResult(numbers, findings, spec.output)

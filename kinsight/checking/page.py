@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kinsight.checking.findings import MEANING, Findings, Found
+from kinsight.checking.findings import Findings, Found, meaning
 from kinsight.checking.joint import SETS, Joint
 from kinsight.data.decode import BrokenImage
 from kinsight.data.reading import shown
@@ -27,9 +27,9 @@ def page(spec: CheckSpec, findings: Findings, numbers: dict[str, Any]) -> str:
     """The whole page as HTML."""
     joint = findings.joint
     bad: list[Finding] = [finding for finding in _ORDER if findings.rows[finding]]
-    parts = [html.numbers(_cards(joint, numbers)), _overview(findings, numbers)]
+    parts = [html.numbers(_cards(joint, numbers)), _overview(spec, findings, numbers)]
     pictures = _Pictures(joint)
-    parts += [_section(finding, findings, pictures, spec.pictures) for finding in bad]
+    parts += [_section(finding, findings, pictures, spec) for finding in bad]
     parts += [_classes(findings, part) for part in range(len(joint.parts)) if joint.count_C(part).any()]
     note = " and ".join(records.source for records in joint.parts)
     return html.document("Data check", parts, note=note)
@@ -49,13 +49,15 @@ def _cards(joint: Joint, numbers: dict[str, Any]) -> Iterator[tuple[str, str, st
         yield ("wrong labels?", f"{numbers['mislabelled']:,}", "candidates to look at")
 
 
-def _overview(findings: Findings, numbers: dict[str, Any]) -> str:
+def _overview(spec: CheckSpec, findings: Findings, numbers: dict[str, Any]) -> str:
     sets = SETS[: len(findings.joint.parts)]
     rows = [
         (
             finding,
             *("–" if finding in findings.not_looked else f"{numbers[f'{name}.{finding}']:,}" for name in sets),
-            f"not looked for: {findings.not_looked[finding]}" if finding in findings.not_looked else MEANING[finding],
+            f"not looked for: {findings.not_looked[finding]}"
+            if finding in findings.not_looked
+            else meaning(finding, spec),
         )
         for finding in FINDINGS
     ]
@@ -63,11 +65,12 @@ def _overview(findings: Findings, numbers: dict[str, Any]) -> str:
     return html.section("What was found", html.table(columns, rows, numbers=range(1, len(sets) + 1)))
 
 
-def _section(finding: Finding, findings: Findings, pictures: "_Pictures", most: int) -> str:
+def _section(finding: Finding, findings: Findings, pictures: "_Pictures", spec: CheckSpec) -> str:
     rows, joint = findings.rows[finding], findings.joint
-    shown_rows = rows[:most]
-    more = f" The first {most:,} of {len(rows):,}; all are in findings.csv." if len(rows) > most else ""
-    note = f"{len(rows):,} images: {MEANING[finding]}.{more}"
+    shown_rows = rows[: spec.pictures]
+    cut = len(rows) > len(shown_rows)
+    more = f" The first {len(shown_rows):,} are shown; all are in findings.csv." if cut else ""
+    note = f"{len(rows):,} images: {meaning(finding, spec)}.{more}"
     if finding in _PLAIN:
         cells = [(shown(joint.records.uri(row.image)), joint.place(row.image), row.detail) for row in shown_rows]
         return html.section(finding, html.table(("image", "place", "why"), cells), note=note, anchor=finding)

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from kinsight import __version__
 from kinsight.checking import near, wrong_labels
-from kinsight.checking.findings import MEANING, Findings
+from kinsight.checking.findings import Findings, meaning
 from kinsight.checking.joint import SETS
 from kinsight.evaluation.settings import printed_tree
 from kinsight.specs.check import FINDINGS, CheckSpec
@@ -62,7 +62,7 @@ def _classes(findings: Findings, part: int) -> dict[str, Any]:
     return numbers
 
 
-def text_table(findings: Findings, numbers: dict[str, Any]) -> Table:
+def text_table(spec: CheckSpec, findings: Findings, numbers: dict[str, Any]) -> Table:
     """What people see when the job is done."""
     parts = SETS[: len(findings.joint.parts)]
     table = Table(title=_title(findings, numbers), title_justify="left", caption_justify="left")
@@ -74,7 +74,7 @@ def text_table(findings: Findings, numbers: dict[str, Any]) -> Table:
         why = findings.not_looked.get(finding)
         counts = ["" if why else f"{numbers[f'{name}.{finding}']:,}" for name in parts]
         bad = not why and numbers[finding] > 0
-        table.add_row(finding, *counts, f"not looked for: {why}" if why else MEANING[finding], style=_style(bad))
+        table.add_row(finding, *counts, f"not looked for: {why}" if why else meaning(finding, spec), style=_style(bad))
     return table
 
 
