@@ -4,14 +4,15 @@ import csv
 from collections.abc import Sequence
 
 from kinsight import storage
-from kinsight.errors import DataError
+from kinsight.errors import DataError, StorageError
 
 
 def read_class_names(classes: str | Sequence[str]) -> list[str]:
     """Class names in label order: of a list, of the text `[a,b,c]`, or of a text file at an address.
 
     A file of several lines has a name on each; a file of one line separates them by commas. Blank lines are skipped.
-    Raises DataError for an empty list and for a name that stands there twice, StorageError if the file can't be read.
+    Raises DataError for a file that is not there, an empty list and a name that stands there twice, StorageError if the
+    file can't be read.
     """
     place = "classes"
     if not isinstance(classes, str):
@@ -20,8 +21,22 @@ def read_class_names(classes: str | Sequence[str]) -> list[str]:
         names = _comma_separated(classes.strip()[1:-1])
     else:
         place = classes
-        names = _names_in(storage.read_text(classes).removeprefix("\ufeff"))
+        names = _names_in(_text_of(classes))
     return _checked_names(names, place)
+
+
+def _text_of(address: str) -> str:
+    try:
+        return storage.read_text(address).removeprefix("\ufeff")
+    except StorageError as error:
+        if error.code != "storage.not-found":
+            raise
+        raise DataError(
+            "data.classes",
+            f"{error.message}",
+            field="data.classes",
+            remedy="give the address of a text file of class names, or the names themselves: [cat,dog]",
+        ) from None
 
 
 def _is_inline(text: str) -> bool:

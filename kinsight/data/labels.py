@@ -77,7 +77,7 @@ def refuse_header(texts: Sequence[str], num_first: int, where: Callable[[int], s
             "data.format",
             f"label {texts[0]!r} is no integer, but all others are: this looks like a header line",
             field=where(0),
-            remedy="remove the line, or set `format: csv`",
+            remedy="if it is a header, remove it or set `format: csv`; if not, give names to all, or numbers to all",
         )
 
 

@@ -56,8 +56,8 @@ class ImageLoader:
     one label. processes: loaders like this one on this machine, which share its memory.
 
     broken: (address, reason) of the images found unreadable so far; broken_index: their record numbers.
-    Workers are forked for local data and started afresh for remote data, whose clients do not survive a fork; a
-    script that uses the latter needs `if __name__ == "__main__":`. Close the loader, or use it in a `with`.
+    Workers are forked for local data and started afresh for remote data, whose clients do not survive a fork. Close the
+    loader, or use it in a `with`.
     """
 
     def __init__(
@@ -227,7 +227,7 @@ class _Pool:
     def run(self, requests: Iterable[Request]) -> Iterator[Piece]:
         self._requests.source = requests
         try:
-            with _undisturbed():
+            with _undisturbed(), _without_main():
                 pieces = iter(self._loader)
             yield from pieces
         except RuntimeError as error:
@@ -280,6 +280,21 @@ def _undisturbed() -> Iterator[None]:
     finally:
         if masked is not None:
             signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Processes started within do not import the user's script again: readers need nothing of it, and a script without
+    `if __name__ == "__main__"` would start its work in each of them.
+    """
+    main = sys.modules["__main__"]
+    hidden = {name: vars(main)[name] for name in ("__file__", "__spec__") if vars(main).get(name) is not None}
+    for name in hidden:
+        setattr(main, name, None)
+    try:
+        yield
+    finally:
+        vars(main).update(hidden)
 
 
 def _can_fork() -> bool:

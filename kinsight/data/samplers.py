@@ -134,10 +134,13 @@ class ClassBatches:
             single = f" ({num_single} more have a single image, which has no pair)" if num_single else ""
             raise DataError(
                 "data.too-few-classes",
-                f"{usable} classes have two or more images{single}; a batch of {batch_size} with {self._samples} "
+                f"{usable} {'class has' if usable == 1 else 'classes have'} two or more images{single}; "
+                f"a batch of {batch_size} with {self._samples} "
                 f"images per class needs {max(2, needed)}",
                 field="sampler.samples_per_class",
-                remedy="lower batch.size, raise sampler.samples_per_class, or add images",
+                remedy="give more classes a second image, or set sampler.kind=shuffle"
+                if usable < 2
+                else f"set batch.size to at most {usable * self._samples}, or add images to more classes",
             )
         if num_single:
             warnings.warn(

@@ -17,6 +17,7 @@ from kinsight import progress, storage
 from kinsight.demo.symbols import HEADER, SymbolSet, draw_symbols
 from kinsight.errors import SpecError
 from kinsight.evaluation import embed, evaluate
+from kinsight.evaluation.evaluate import run as evaluate_and_show
 from kinsight.indexing import build
 from kinsight.serving.serve import serve
 from kinsight.specs.demo import DemoSpec
@@ -42,7 +43,7 @@ def run(spec: DemoSpec, *, overwrite: bool = False) -> dict[str, Any]:
     _show_command(
         "evaluate", "--bundle", words["bundle"], "--data.path", str(symbols.test), "--output", words["output"]
     )
-    metrics = evaluate(words).metrics
+    metrics = evaluate_and_show(words).metrics
     _index(folder, symbols, overwrite)
     _conclude(folder, symbols, untrained, metrics, time.monotonic() - started)
     _search_page(spec, folder)

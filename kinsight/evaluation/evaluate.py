@@ -22,6 +22,7 @@ import torch
 
 from kinsight import __version__, progress, storage
 from kinsight.data import vectors
+from kinsight.errors import SpecError
 from kinsight.evaluation.embed import open_model
 from kinsight.evaluation.measure import Measured, measure
 from kinsight.evaluation.model import Model
@@ -42,6 +43,13 @@ VERSION = 1
 HEADER = "evaluation.json"
 METRICS, CLASSES, PICTURE = "metrics.json", "per_class.csv", "retrieval.png"
 EMBEDDINGS, GALLERY_EMBEDDINGS = "embeddings", "gallery-embeddings"
+_OTHERS = {
+    "run.json": "a training run",
+    "checkpoints": "a training run",
+    "bundle.json": "a model bundle",
+    vectors.HEADER: "embeddings",
+    "index.json": "an index",
+}
 
 
 @dataclass(frozen=True)
@@ -52,13 +60,23 @@ class EvaluationResult:
     output: str
 
 
-def evaluate(spec: EvaluateSpec | Mapping[str, Any]) -> EvaluationResult:
-    """Measure retrieval and verification; the same as `kinsight evaluate`. Replaces an evaluation at the output.
+def run(spec: EvaluateSpec | Mapping[str, Any]) -> EvaluationResult:
+    """The `evaluate` job: `evaluate`, and the headline numbers on standard output."""
+    spec = of(EvaluateSpec, spec)
+    result = evaluate(spec)
+    _print(spec, result.metrics)
+    return result
 
-    Raises KinsightError: SpecError, StorageError, DataError for data that no metric can be computed on.
+
+def evaluate(spec: EvaluateSpec | Mapping[str, Any]) -> EvaluationResult:
+    """Measure retrieval and verification; what `kinsight evaluate` does. Replaces an evaluation at the output.
+
+    Raises KinsightError: SpecError, also for an output that holds something else; StorageError; DataError for data that
+    no metric can be computed on.
     """
     spec = of(EvaluateSpec, spec)
     output = storage.OutputDir(spec.output)
+    _refuse_occupied(output.address)
     output.check_writable()
     if spec.embeddings is not None:
         model = None
@@ -70,9 +88,20 @@ def evaluate(spec: EvaluateSpec | Mapping[str, Any]) -> EvaluationResult:
     with output:
         _write(spec, model, query, gallery, found, output)
     if spec.bundle is not None and spec.write_thresholds:
-        keep_thresholds(spec.bundle, found.decision)
-    _print(spec, found.metrics)
+        keep_thresholds(spec.bundle, found.decision, gallery.fingerprint if gallery is not None else None)
     return EvaluationResult(clean(found.metrics), spec.output)
+
+
+def _refuse_occupied(output: storage.Address) -> None:
+    """An evaluation's files among those of another artefact could be told apart by nobody."""
+    for name, what in _OTHERS.items():
+        if storage.exists(output.child(name)):
+            raise SpecError(
+                "evaluate.occupied",
+                f"holds {what}",
+                field=f"output={output}",
+                remedy="choose another folder, such as one beside it",
+            )
 
 
 def _write(

@@ -47,6 +47,8 @@ class Model:
         """Vectors of images: float32 (N, embedding_dim), unit rows unless `normalize` is off.
 
         images: addresses or paths, encoded bytes, PIL images, or uint8 arrays (H, W), (H, W, 1) or (H, W, 3) in RGB.
+        Encoded images are decoded at reduced scale where that is enough, pixels can only be resized: an image's vector
+        as a file and as pixels differ a little (cosine 0.99 and more). Give all images of a comparison in one form.
         Raises DataError naming the first image that cannot be used.
         """
         if isinstance(images, str | bytes | bytearray | PathLike):

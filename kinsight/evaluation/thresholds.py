@@ -5,12 +5,17 @@ from kinsight.errors import StorageError
 from kinsight.models import Thresholds, load_header, write_thresholds
 
 
-def keep_thresholds(bundle: storage.AddressLike, found: Thresholds | None) -> None:
-    """Write `found` into the bundle; where they would mislead or cannot be written, say why and leave it as it is."""
+def keep_thresholds(
+    bundle: storage.AddressLike, found: Thresholds | None, gallery_fingerprint: str | None = None
+) -> None:
+    """Write `found` into the bundle; where they would mislead or cannot be written, say why and leave it as it is.
+
+    gallery_fingerprint: of the images searched in, where they are others than the queries.
+    """
     if found is None or not found.points:
         return
     header = load_header(bundle)
-    if header.data_fingerprint is not None and header.data_fingerprint == found.data_fingerprint:
+    if header.data_fingerprint is not None and header.data_fingerprint in (found.data_fingerprint, gallery_fingerprint):
         progress.warn("no thresholds are written into the bundle: these are its training images, so they mislead")
         return
     if header.metric != found.metric:

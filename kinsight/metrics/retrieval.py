@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,10 +30,10 @@ class RetrievalResult:
 
 
 def retrieval_metrics(
-    emb_ND: Tensor,
-    label_N: Tensor | PairRelation,
+    emb_ND: Tensor | np.ndarray,
+    label_N: Tensor | np.ndarray | PairRelation,
     *,
-    query: tuple[Tensor, Tensor] | None = None,
+    query: tuple[Tensor | np.ndarray, Tensor | np.ndarray] | None = None,
     ks: Sequence[int] = (1, 2, 4, 8, 10, 100),
     precision_ks: Sequence[int] = (),
     whole: bool = False,
@@ -54,8 +55,13 @@ def retrieval_metrics(
     """
     if any(k < 1 for k in (*ks, *precision_ks)):
         raise SpecError("metrics.ks", f"ks={[*ks, *precision_ks]}: every k must be at least 1", field="ks")
-    query_QD, gallery_ND = (emb_ND, None) if query is None else (query[0], emb_ND)
-    relation = label_N if not isinstance(label_N, Tensor) else _same_label(label_N, query)
+    emb_ND = torch.as_tensor(emb_ND)
+    given = None if query is None else (torch.as_tensor(query[0]), torch.as_tensor(query[1]))
+    query_QD, gallery_ND = (emb_ND, None) if given is None else (given[0], emb_ND)
+    if isinstance(label_N, Tensor | np.ndarray):
+        relation = _same_label(torch.as_tensor(label_N), given)
+    else:
+        relation = label_N
     ranks = relation.positive_ranks(
         query_QD,
         gallery_ND,

@@ -104,15 +104,34 @@ def _yaml(text: str, field: str) -> Any:
         raise SpecError("spec.yaml", f"is not YAML: {str(error).splitlines()[0]}", field=field) from None
 
 
+class _TwiceGiven(yaml.constructor.ConstructorError):
+    pass
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a mapping that has a key twice, of which YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise _TwiceGiven(None, None, f"{key.value!r} is given twice", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def load_yaml(text: str, name: str) -> dict[str, Any]:
     """A spec file's mapping. Raises SpecError with the line where YAML ends to make sense."""
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, _UniqueKeys)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise SpecError(
-            "spec.yaml", f"is not YAML: {getattr(error, 'problem', error)}", field=f"{name}{line}"
+            "spec.yaml",
+            ("" if isinstance(error, _TwiceGiven) else "is not YAML: ") + str(getattr(error, "problem", error)),
+            field=f"{name}{line}",
         ) from None
     if not isinstance(data, dict):
         raise SpecError(
@@ -171,7 +190,7 @@ def _explain(model: type[Spec], fault: dict[str, Any]) -> str:
             return f"{path}: {fault['loc'][-2]} has no such setting; it belongs to {union} {owners}"
         siblings = _siblings(known, path, fault["loc"])
         return f"{path}: no such setting{_nearest(path, siblings)}"
-    if kind == "missing":
+    if kind == "missing" or (value is None and kind.endswith("_type")):
         return f"{path}: is needed{_help_of(known, path)}"
     if kind == "union_tag_invalid":
         tag = fault["ctx"]["discriminator"].strip("'")

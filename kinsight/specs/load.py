@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from kinsight.errors import SpecError
 from kinsight.specs.base import Spec
 from kinsight.specs.flags import check
 from kinsight.specs.table import JOBS
@@ -41,4 +42,12 @@ def tree_as_yaml(tree: dict[str, Any]) -> str:
 
 def of(model: type[S], given: S | Mapping[str, Any]) -> S:
     """A spec from what a Python caller gives: the spec itself, or a mapping. Raises SpecError."""
-    return given if isinstance(given, model) else check(model, dict(given))  # type: ignore[arg-type,return-value]
+    if isinstance(given, model):
+        return given
+    if not isinstance(given, Mapping):
+        raise SpecError(
+            "spec.type",
+            f"{type(given).__name__} where {model.__name__} or a mapping of its settings is expected",
+            remedy="a file's settings: yaml.safe_load(open(file)); on the command line: --spec FILE",
+        )
+    return check(model, dict(given))  # type: ignore[return-value]

@@ -23,7 +23,7 @@ JOBS: dict[str, Job] = {
     ),
     "train": Job("train an embedding model", "kinsight.specs.train:TrainSpec", "kinsight.training:train"),
     "evaluate": Job(
-        "measure retrieval and verification", "kinsight.specs.evaluate:EvaluateSpec", "kinsight.evaluation:evaluate"
+        "measure retrieval and verification", "kinsight.specs.evaluate:EvaluateSpec", "kinsight.evaluation.evaluate:run"
     ),
     "embed": Job("turn images into vectors", "kinsight.specs.evaluate:EmbedSpec", "kinsight.evaluation:embed"),
     "search": Job(

@@ -65,6 +65,13 @@ class OutputDir:
     def check_writable(self) -> None:
         """Writes and removes a small file, so that hours of work do not end at a closed door. Raises StorageError."""
         name = f"{ASIDE_PREFIX}{os.urandom(8).hex()}"
+        try:
+            self._try_writing(name)
+        except StorageError as error:  # of the user's address, not of our file
+            message = error.message.replace(f"/{name}", "")
+            raise StorageError(error.code, message, field=error.field, remedy=error.remedy) from None
+
+    def _try_writing(self, name: str) -> None:
         if self.is_remote:
             probe = self.address.child(name)
             files.write_bytes(probe, b"probe")

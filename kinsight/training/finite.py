@@ -10,7 +10,7 @@ from kinsight.errors import RunError
 from kinsight.parallel.collectives import rank
 from kinsight.training.setup import Prepared
 
-_REMEDY = "lower optimizer.lr or set clip_norm; if precision is fp16, try bf16; the last checkpoint is intact"
+_REMEDY = "lower optimizer.lr or set clip_norm; if precision is fp16, try bf16; checkpoints written before are intact"
 
 
 def stop_unless_finite_loss(loss: Tensor, stats: dict[str, Tensor], prepared: Prepared, batch: Batch) -> None:

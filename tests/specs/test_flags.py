@@ -153,3 +153,16 @@ def test_every_job_has_a_spec_that_explains_itself(job: str):
     assert (model.__doc__ or "").strip()
     for setting in settings(model):
         assert setting.help, f"{job}: {setting.name} has no description"
+
+
+def test_a_key_given_twice_is_refused_where_it_stands():
+    with pytest.raises(SpecError, match=r"run\.yaml:3: 'steps' is given twice"):
+        load_yaml("steps: 4\nepochs: null\nsteps: 5\n", "run.yaml")
+    with pytest.raises(SpecError, match="'kind' is given twice"):
+        load_yaml("loss: {kind: arcface, kind: cosface}", "run.yaml")
+    assert load_yaml("a: &x {k: 1}\nb: {<<: *x, l: 2}\nc: {<<: *x, l: 3}", "run.yaml")["c"] == {"k": 1, "l": 3}
+
+
+def test_an_empty_needed_value_is_a_missing_one():
+    with pytest.raises(SpecError, match="output: is needed"):
+        resolve(TrainSpec, ["--data.train.path", "x"], {"output": None})

@@ -34,6 +34,7 @@ def read_csv(source: Csv, *, labelled: bool) -> Parsed:
         )
     except pa.ArrowInvalid as error:
         raise _malformed_csv(file, str(error)) from None
+    _refuse_repeated(file, table.column_names)
     if not table.num_rows:
         raise empty_list(file)
     return parsed_table(table, source, _row_place(file, table.num_rows), labelled=labelled)
@@ -44,6 +45,7 @@ def read_parquet(source: Parquet, *, labelled: bool) -> Parsed:
     file = find_list(source.path)
     try:
         names = pa_parquet.read_schema(file.path).names
+        _refuse_repeated(file, names)
         wanted_columns(source, names, file.name, labelled=labelled)
         table = pa_parquet.read_table(file.path, memory_map=True)
     except pa.ArrowInvalid as error:
@@ -56,6 +58,16 @@ def read_parquet(source: Parquet, *, labelled: bool) -> Parsed:
     if not table.num_rows:
         raise empty_list(file)
     return parsed_table(table, source, lambda i: f"{file.name} row {i + 1}", labelled=labelled)
+
+
+def _refuse_repeated(file: ListFile, names: Sequence[str]) -> None:
+    if repeated := next((name for place, name in enumerate(names) if name in names[:place]), None):
+        raise DataError(
+            "data.column",
+            f"has {list(names).count(repeated)} columns of the name {repeated!r}",
+            field=file.name,
+            remedy="give each column a name of its own",
+        )
 
 
 def _header(file: ListFile, image_column: str) -> tuple[str, Sequence[str]]:
