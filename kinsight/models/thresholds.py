@@ -8,7 +8,7 @@ from kinsight.errors import SpecError
 
 
 class ThresholdPoint(BaseModel):
-    """Pairs at or above `threshold` count as the same (with metric l2: at or below that distance, negated).
+    """Pairs at or above `threshold` count as the same (with metric l2 it is a negated squared distance).
 
     fmr: false-match rate it was chosen for. fmr_low, fmr_high: bounds of the rate on other classes. tmr, tmr_low,
     tmr_high: share of same pairs accepted.

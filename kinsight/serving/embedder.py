@@ -23,22 +23,24 @@ class Overloaded(RunError):
 class Embedder:
     """`embed` may be called from any thread; close it, or use it in a `with`.
 
-    max_batch: images per forward pass. max_waiting: images that may wait for one.
+    max_batch: images per forward pass. max_waiting: images that may wait for one. normalize: whether vectors get unit
+    length.
     """
 
-    def __init__(self, model: Model, *, max_batch: int = 32, max_waiting: int = 256) -> None:
+    def __init__(self, model: Model, *, max_batch: int = 32, max_waiting: int = 256, normalize: bool = True) -> None:
         self.model = model
+        self._normalize = normalize
         self._max_batch = max_batch
         self._waiting: queue.Queue[tuple[Tensor, Future[np.ndarray]] | None] = queue.Queue(max_waiting)
         self._thread = threading.Thread(target=self._run, name="kinsight-embed", daemon=True)
         self._thread.start()
 
     def embed(self, data: bytes, name: str = "image") -> np.ndarray:
-        """The unit vector of an encoded image: float32 (D,). Raises BrokenImage, Overloaded."""
+        """The vector of an encoded image: float32 (D,). Raises BrokenImage, Overloaded."""
         return self.vector(self.model.pixels(data, name))
 
     def vector(self, pixels_CHW: Tensor) -> np.ndarray:
-        """The unit vector of an image as the network takes it. Raises Overloaded."""
+        """The vector of an image as the network takes it: float32 (D,). Raises Overloaded."""
         answer: Future[np.ndarray] = Future()
         try:
             self._waiting.put_nowait((pixels_CHW, answer))
@@ -68,7 +70,7 @@ class Embedder:
 
     def _answer(self, batch: list[tuple[Tensor, "Future[np.ndarray]"]]) -> None:
         try:
-            emb_BD = self.model.vectors(torch.stack([pixels for pixels, _ in batch]))
+            emb_BD = self.model.vectors(torch.stack([pixels for pixels, _ in batch]), normalize=self._normalize)
         except Exception as error:  # whatever it is, it belongs to those who asked
             for _, answer in batch:
                 answer.set_exception(error)

@@ -61,10 +61,12 @@ class Engine:
         size = self.model.image.image_size
         channels = 3 if self.model.image.color == "rgb" else 1
         self.model.vectors(torch.zeros(1, channels, size, size, dtype=torch.uint8))  # the first pass is slow: now
-        self.embedder = Embedder(self.model, max_batch=spec.max_batch, max_waiting=spec.max_waiting)
+        # As the index's own vectors: where length counts, both sides need the same.
+        unit = self.index is None or self.index.header.normalized is not False
+        self.embedder = Embedder(self.model, max_batch=spec.max_batch, max_waiting=spec.max_waiting, normalize=unit)
 
     def embed(self, data: bytes, clock: Clock) -> np.ndarray:
-        """The unit vector of an encoded image. Raises BrokenImage, Overloaded."""
+        """The vector of an encoded image, as the index holds them. Raises BrokenImage, Overloaded."""
         pixels_CHW = clock.measure("decode", lambda: self.model.pixels(data))
         return clock.measure("embed", lambda: self.embedder.vector(pixels_CHW))
 
