@@ -32,7 +32,7 @@ MEANING: dict[Finding, str] = {
     "duplicates": "a copy of an earlier image of the same set, with the same labels",
     "conflicts": "a copy of an earlier image of the same set, with other labels",
     "leaks": "an image to train on that is also, or has a copy, among the validation images",
-    "mislabelled": "its nearest neighbours carry another label",
+    "mislabelled": "the nearest images by the bundle carry another label, those of its own are far",
 }
 
 
@@ -44,7 +44,7 @@ def meaning(finding: Finding, spec: CheckSpec) -> str:
 @dataclass(frozen=True)
 class Found:
     """One image with something to say about it. other: the image it is a copy of, -1: none. value: alikeness of the
-    copies, or lead of the other label; 1 for plain facts.
+    copies, or lead of the other labels; 1 for plain facts.
     """
 
     image: int

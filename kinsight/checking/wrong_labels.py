@@ -14,15 +14,17 @@ from kinsight.evaluation.model import Model, load
 from kinsight.neighbors import topk
 from kinsight.specs.check import CheckSpec
 
-NEIGHBOURS = 10
+NEIGHBOURS = 20
+FEW = 3  # nearest neighbours of a kind whose mean similarity counts
+_MATES = 4096  # images of one class that are looked at for the nearest
+_LEAST_DISTANCE = 0.01
 _BLOCK = 4096
-_SHARPNESS = 10.0  # of cosine similarity: a neighbour 0.1 less similar than the nearest has 1/e of its weight
 
 
 @dataclass(frozen=True)
 class WrongLabels:
-    """Images in order of how sure the neighbours are. image_P: numbers; label_P: the label that they have; lead_P: its
-    share of the neighbours' votes over that of the image's own label, -1 to 1. looked_at: images that could be judged.
+    """Images in order of how sure the neighbours are. image_P: numbers; label_P: the label that most of them have;
+    lead_P: by how much nearer others are than images of its own label, see `judge`. looked_at: images judged.
     """
 
     image_P: npt.NDArray[np.int64]
@@ -51,7 +53,7 @@ def wrong_labels(
     for part in range(len(joint.parts)):
         own = np.flatnonzero(joint.set_N[index_M] == part)
         key_M = joint.key_N[index_M[own]]
-        label_M, lead_M = votes(emb_MD[own], key_M)
+        label_M, lead_M = judge(emb_MD[own], key_M)
         chosen = np.flatnonzero(lead_M >= spec.mislabelled)
         found_image.append(index_M[own][chosen])
         found_label.append(label_M[chosen])
@@ -82,31 +84,56 @@ def _embedded(
     return emb_MD[real], found.index_N[real.numpy()]
 
 
-def votes(
+def judge(
     emb_ND: torch.Tensor, label_N: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """For each item the other label with most votes among its neighbours, and its lead over the item's own label.
+    """For each item the label that most of its nearest other neighbours have, and the lead of those neighbours.
 
-    emb_ND: unit rows. Neighbours' votes weigh less the less similar they are; the lead is a share of all votes.
+    emb_ND: unit rows. The lead compares distances (1 - cosine): with d to the nearest few of the item's own label, and
+    d' to the nearest few of other labels, it is (d - d') / d, at most 1, and -1 where an item is alone with its label.
+    Neighbours alone would name every member of two classes that look alike; this names who is far from its own.
     """
     count = len(emb_ND)
-    best_N, lead_N = np.full(count, -1, np.int64), np.full(count, -1.0, np.float32)
+    other_N, lead_N = np.full(count, -1, np.int64), np.full(count, -1.0, np.float32)
+    own_N = _own_similarity(emb_ND, label_N)
     k = min(NEIGHBOURS, count - 1)
     if k < 1:
-        return best_N, lead_N
+        return other_N, lead_N
     label = torch.from_numpy(label_N)
     for start in range(0, count, _BLOCK):
-        own_Q = torch.arange(start, min(start + _BLOCK, count))
-        alike_QK, index_QK = topk(emb_ND[own_Q], emb_ND, k, exclude=own_Q)
-        weight_QK = torch.exp(_SHARPNESS * (alike_QK - alike_QK[:, :1]))
-        weight_QK /= weight_QK.sum(1, keepdim=True)
+        row_Q = torch.arange(start, min(start + _BLOCK, count))
+        alike_QK, index_QK = topk(emb_ND[row_Q], emb_ND, k, exclude=row_Q)
         label_QK = label[index_QK]
-        share_QK = (weight_QK[:, None, :] * (label_QK[:, :, None] == label_QK[:, None, :])).sum(2)
-        same_QK = label_QK == label[own_Q][:, None]
-        mine_Q = (weight_QK * same_QK).sum(1)
-        other_Q, place_Q = share_QK.masked_fill(same_QK, -1.0).max(1)
-        here = slice(start, start + len(own_Q))
-        found_Q = other_Q > 0
-        lead_N[here] = torch.where(found_Q, other_Q - mine_Q, -1.0).numpy()
-        best_N[here] = label_QK.gather(1, place_Q[:, None])[:, 0].numpy()
-    return best_N, lead_N
+        strange_QK = label_QK != label[row_Q][:, None]
+        first_QK = strange_QK & (strange_QK.cumsum(1) <= FEW)
+        enough_Q = first_QK.sum(1) == min(FEW, k)
+        other_Q = (alike_QK * first_QK).sum(1) / first_QK.sum(1).clamp_min(1)
+        here = slice(start, start + len(row_Q))
+        own_Q = own_N[here]
+        lead_Q = (other_Q - own_Q) / (1 - own_Q).clamp_min(_LEAST_DISTANCE)
+        lead_N[here] = torch.where(enough_Q & (own_Q > -1), lead_Q.clamp(-1, 1), -1.0).numpy()
+        same_QKK = (label_QK[:, :, None] == label_QK[:, None, :]) & strange_QK[:, None, :]
+        most_Q1 = (same_QKK.sum(2) * strange_QK).argmax(1, keepdim=True)
+        other_N[here] = label_QK.gather(1, most_Q1)[:, 0].numpy()
+    return other_N, lead_N
+
+
+def _own_similarity(emb_ND: torch.Tensor, label_N: npt.NDArray[np.int64]) -> torch.Tensor:
+    """Mean cosine to the nearest few with the same label; -1 for those alone with theirs.
+
+    Of a large class an evenly spread part stands for all.
+    """
+    own_N = torch.full((len(emb_ND),), -1.0)
+    order = torch.from_numpy(np.argsort(label_N, kind="stable"))
+    ends = np.flatnonzero(np.diff(label_N[order.numpy()], append=-2)) + 1
+    for start, stop in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True):
+        members = order[start:stop]
+        if len(members) < 2:
+            continue
+        mates = members[torch.linspace(0, len(members) - 1, min(len(members), _MATES)).long()]
+        for low in range(0, len(members), _BLOCK):
+            part = members[low : low + _BLOCK]
+            alike = emb_ND[part] @ emb_ND[mates].T
+            alike[part[:, None] == mates] = -1.0
+            own_N[part] = alike.topk(min(FEW, len(mates) - 1), 1).values.mean(1)
+    return own_N

@@ -51,7 +51,10 @@ class CheckSpec(Spec):
     huge: float = Field(default=50.0, gt=0, description="images with more than this are huge, in million pixels")
     aspect: float = Field(default=5.0, ge=1, description="images longer than this times their width are reported")
     mislabelled: float = Field(
-        default=0.5, ge=0, le=1, description="least lead of another label over an image's own among its neighbours"
+        default=0.6,
+        ge=0,
+        le=1,
+        description="how much nearer, as a share of the distance, images of other labels are than those of its own",
     )
     cleaned: str | None = Field(
         default=None, description="address of the cleaned list of `data` to write: .csv, else an image list"

@@ -8,31 +8,33 @@ from faulty_set import Faulty, encoded
 from PIL import Image
 
 from kinsight.checking import check
-from kinsight.checking.wrong_labels import NEIGHBOURS, votes
+from kinsight.checking.wrong_labels import FEW, NEIGHBOURS, judge
 from kinsight.models import build_network, make_header, save_bundle
 from kinsight.specs.data import ImageSpec
 from kinsight.specs.model import ModelSpec
 
 
-def test_votes_equal_a_loop():
+def test_the_lead_equals_a_loop():
     rng = np.random.default_rng(0)
     emb = torch.nn.functional.normalize(torch.from_numpy(rng.normal(size=(60, 8)).astype(np.float32)), dim=1)
-    label = rng.integers(0, 5, 60)
-    best, lead = votes(emb, label)
-    for i in range(60):
+    label = np.append(rng.integers(0, 5, 59), 9)
+    other, lead = judge(emb, label)
+    for i in range(59):
         alike = (emb @ emb[i]).double().numpy()
         alike[i] = -9
         near = np.argsort(-alike)[:NEIGHBOURS]
-        weight = np.exp(10 * (alike[near] - alike[near[0]]))
-        share = np.bincount(label[near], weight / weight.sum(), minlength=5)
-        mine, share[label[i]] = share[label[i]], -1
-        assert np.isclose(lead[i], share.max() - mine, atol=1e-4) and np.isclose(share[best[i]], share.max(), atol=1e-4)
+        strange = near[label[near] != label[i]]
+        own = np.sort(alike[label == label[i]])[::-1][:FEW].mean()
+        assert np.isclose(lead[i], max(-1, (alike[strange[:FEW]].mean() - own) / (1 - own)), atol=1e-4)
+        counts = np.bincount(label[strange])
+        assert counts[other[i]] == counts.max()
+    assert lead[59] == -1, "alone with its label"
 
 
 def test_one_class_and_one_image_have_no_wrong_labels():
     emb = torch.eye(4)
-    assert (votes(emb, np.zeros(4, np.int64))[1] == -1).all()
-    assert (votes(emb[:1], np.zeros(1, np.int64))[1] == -1).all()
+    assert (judge(emb, np.zeros(4, np.int64))[1] == -1).all()
+    assert (judge(emb[:1], np.zeros(1, np.int64))[1] == -1).all()
 
 
 def test_swapped_labels_are_found_surest_first_and_without_a_bundle_said_not_to_be(tmp_path: Path):
