@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _DAMPING = 1e-3
+_WINDOWS = 6  # a side
+_SHOWS = 0.03  # variance of a window that shows something, as a share of the mean window's
 _MOST = 0.25  # largest change of a step, in half sides
 
 
@@ -84,8 +86,8 @@ def _measure(fixed_BHW: Tensor, moving_BHW: Tensor, placement_B4: Tensor) -> Fit
     overlap_B = inside_BHW.mean((1, 2))
     whole = _correlation(fixed_BHW, seen_BHW, inside_BHW, windows=1)
     alike_B = whole[0].flatten()
-    local_BK, energy_BK = _correlation(fixed_BHW, seen_BHW, inside_BHW, windows=6)
-    shows_BK = energy_BK > 0.1 * energy_BK.mean(1, keepdim=True)
+    local_BK, energy_BK = _correlation(fixed_BHW, seen_BHW, inside_BHW, windows=_WINDOWS)
+    shows_BK = energy_BK > _SHOWS * energy_BK.mean(1, keepdim=True)
     ordered = torch.where(shows_BK, local_BK, 2.0).sort(1).values
     tenth_B1 = (shows_BK.sum(1, keepdim=True) // 10).clamp(max=ordered.shape[1] - 1)
     return Fit(placement_B4, alike_B, ordered.gather(1, tenth_B1).squeeze(1), overlap_B)

@@ -101,7 +101,7 @@ def _csv(tmp_path: Path) -> list[dict[str, str]]:
 
 def copies_of(original: Image.Image) -> dict[str, bytes]:
     width, height = original.size
-    brighter = original.point(lambda value: min(255, round(value * 1.2)))
+    brighter = original.point(lambda value: min(255, round(value * 1.15)))
     part = original.crop((width // 10, height // 12, width, height - height // 8))
     return {
         "anew.jpg": encoded(original.convert("L" if original.mode == "L" else "RGB"), quality=45),
