@@ -55,6 +55,7 @@ class Stage(NamedTuple):
 
 # In pictures of 32 pixels planted copies have 0.92 after the first stage, 0.95 and (all but 1 %) 0.7 after the second.
 _COARSE = (Stage((1.5,), 3, 0.8, -1.0, 1.4, 512), Stage((0.7,), 3, 0.94, 0.6, 1.12, 512))
+_HALF = Stage((0.7,), 2, 0.965, 0.75, 1.08, 64)  # at half of FINE_SIDE, to be quickly rid of most
 _FINE = Stage((1.0,), 4, LEAST_ALIKE, LEAST_WEAKEST, MOST_REACH, 64)
 _FINE_BLOCK = 256  # pairs whose finer pictures are in memory at once, per answer of a process
 
@@ -130,14 +131,25 @@ def _fine(records: Records, pairs: Pairs, placement_P4: Tensor, workers: int) ->
         answers = over_records(_read_pairs, records, blocks, workers)
         for start, (whole_P, part_P), (fixed, moving, same_colour) in zip(starts, blocks, answers, strict=True):
             for low in range(0, len(whole_P), _FINE.batch):
-                here = slice(low, low + _FINE.batch)
-                guess = placement_P4[start : start + _FINE_BLOCK][here]
-                good_B, _, alike_B = _agree(_floats(fixed[here]), _floats(moving[here]), guess, _FINE)
-                rows = np.flatnonzero(good_B.numpy() & same_colour[here])
-                a, b = whole_P[here][rows], part_P[here][rows]
-                found.append(NearPairs(np.minimum(a, b), np.maximum(a, b), alike_B.numpy()[rows]))
+                here = np.arange(low, min(low + _FINE.batch, len(whole_P)))
+                rows, alike_P = _verified(fixed[here], moving[here], placement_P4[start + here])
+                right = same_colour[here[rows]]
+                a, b = whole_P[here[rows]][right], part_P[here[rows]][right]
+                found.append(NearPairs(np.minimum(a, b), np.maximum(a, b), alike_P[right]))
             task.advance(len(whole_P))
     return NearPairs(*(np.concatenate(column) for column in zip(*found, strict=True)))
+
+
+def _verified(
+    fixed_BHW: npt.NDArray[np.uint8], moving_BHW: npt.NDArray[np.uint8], guess_B4: Tensor
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Rows of the pairs that are copies, and how alike these are."""
+    fixed, moving = _floats(fixed_BHW), _floats(moving_BHW)
+    half = torch.nn.functional.avg_pool2d
+    good_B, guess_B4, _ = _agree(half(fixed, 2), half(moving, 2), guess_B4, _HALF)
+    rows = good_B.nonzero().squeeze(1)
+    good_B, _, alike_B = _agree(fixed[rows], moving[rows], guess_B4[rows], _FINE)
+    return rows[good_B].numpy(), alike_B[good_B].numpy()
 
 
 def _agree(fixed: Tensor, moving: Tensor, guess_B4: Tensor, stage: Stage) -> tuple[Tensor, Tensor, Tensor]:
