@@ -17,7 +17,7 @@ from kinsight.datasets.catalogue import DATA_SETS, DataSet
 from kinsight.datasets.fetch import discard, fetch, origins, unpack
 from kinsight.datasets.lists import MAKERS, write_list
 from kinsight.datasets.settings import train_yaml
-from kinsight.demo.symbols import draw_symbols
+from kinsight.demo import symbols
 from kinsight.errors import SpecError
 from kinsight.specs.datasets import DataGetSpec
 from kinsight.specs.load import of
@@ -67,6 +67,8 @@ def _finished(spec: DataGetSpec, folder: Path) -> bool:
         known = json.loads(storage.read_text(header)) if header.is_file() else {}
         claim = folder / _CLAIM
         claimed = storage.read_text(claim).strip() if claim.is_file() else known.get("name")
+        if claimed is None and (folder / symbols.HEADER).is_file():
+            claimed = "symbols"  # drawn, but interrupted before the rest
         empty = folder.is_dir() and not any(folder.iterdir())
     if not empty and claimed != spec.name:
         what = f"holds the data set {claimed}" if claimed else "holds something else"
@@ -83,7 +85,7 @@ def _draw(folder: Path) -> dict[str, int]:
             task.total = total
             task.advance(done - task.done)
 
-        return draw_symbols(folder, classes=_SYMBOLS, seed=_SEED, progress=count).num_images
+        return symbols.draw_symbols(folder, classes=_SYMBOLS, seed=_SEED, progress=count).num_images
 
 
 def _fetch(spec: DataGetSpec, wanted: DataSet, folder: Path) -> dict[str, int]:

@@ -245,3 +245,16 @@ def test_every_address_and_checksum_has_its_form():
         for file in wanted.files:
             assert file.md5 is None or (len(file.md5) == 32 and int(file.md5, 16) >= 0)
             assert wanted.by_hand if file.url is None else file.url.endswith(file.name)
+
+
+def test_symbols_are_drawn_anywhere_and_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("kinsight.datasets.job._SYMBOLS", 20)
+    folder = Path(get({"name": "symbols", "output": str(tmp_path / "set")}))
+    spec = check(TrainSpec, yaml.safe_load((folder / "train.yaml").read_text()))
+    assert spec.data.validation is not None and listed(folder, "test")
+    (folder / "dataset.json").unlink()
+    (folder / "train.yaml").unlink()
+    get({"name": "symbols", "output": str(folder)})
+    assert (folder / "train.yaml").exists()
+    with pytest.raises(SpecError, match="no effect on symbols"):
+        get({"name": "symbols", "output": str(folder), "mirror": "http://127.0.0.1:9"})
