@@ -36,15 +36,30 @@ def test_it_trains_and_measures_on_unseen_classes(demo: tuple[Path, subprocess.C
 def test_the_commands_it_shows_can_be_typed(demo: tuple[Path, subprocess.CompletedProcess[str]]):
     folder, result = demo
     shown = [shlex.split(line[2:]) for line in result.stderr.splitlines() if line.startswith("$ ")]
-    assert [words[1] for words in shown if words[0] == "kinsight"] == ["evaluate", "train", "evaluate"]
-    drawn = next(words for words in shown if words[0] == "python")
+    jobs = [words[1] for words in shown if words[0] == "kinsight"]
+    assert jobs == ["evaluate", "train", "evaluate", "embed", "index", "serve"]
+    drawn, untrained, training, evaluation, embedding, indexing, serving = shown
+    assert drawn[0] == "python" and untrained[2:4] == ["--model.backbone", "conv4"]
     again = subprocess.run([sys.executable, *drawn[1:]], capture_output=True, text=True, cwd=folder)
     assert again.returncode == 0, again.stderr
-    finished = kinsight(*shown[2][1:], cwd=folder)
+    finished = kinsight(*training[1:], cwd=folder)
     assert finished.returncode == 2 and "finished run" in finished.stderr
     measured = json.loads((folder / "out/evaluation/metrics.json").read_text())
-    assert kinsight(*shown[3][1:], cwd=folder).returncode == 0
+    assert kinsight(*evaluation[1:], cwd=folder).returncode == 0
     assert json.loads((folder / "out/evaluation/metrics.json").read_text()) == measured
+    embedded = kinsight(*embedding[1:], cwd=folder)
+    assert embedded.returncode == 2 and "finished embeddings" in embedded.stderr
+    assert kinsight(*indexing[1:], cwd=folder).returncode == 0
+    assert kinsight(*serving[1:], "--dry-run", cwd=folder).returncode == 0
+
+
+def test_every_symbol_is_found_with_its_character(demo: tuple[Path, subprocess.CompletedProcess[str]]):
+    folder, _ = demo
+    found = kinsight("search", "out/index", "--id", "0", "--k", "3", "--format", "jsonl", cwd=folder)
+    assert found.returncode == 0, found.stderr
+    rows = [json.loads(line) for line in found.stdout.splitlines()]
+    assert len(rows) == 3
+    assert all(row["label"] == f"U+{ord(row['character']):04X}" and row["name"] for row in rows)
 
 
 def test_a_second_demo_reuses_what_is_there(demo: tuple[Path, subprocess.CompletedProcess[str]]):
