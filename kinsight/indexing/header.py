@@ -1,6 +1,7 @@
 """An index on disk: `index.json`, which says which files of which generation belong together, and those files.
 
-    index.json                  format, version, generation, what was built, files with sizes and SHA-256; swapped last
+    index.json                  format, version, generation, what was built, files with sizes and SHA-256, and the
+                                SHA-256 of all this; swapped last
     vectors-g000001.npy         float32 (n, D), as they were given
     norms-g000001.npy           float64 (n,), their lengths
     items-g000001.arrow         Arrow IPC file: id, label, uri, further columns
@@ -12,6 +13,7 @@ before it names are removed. A reader therefore holds one state throughout, and 
 it.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -23,11 +25,12 @@ from kinsight import storage
 from kinsight.errors import DataError, StorageError
 
 FORMAT = "kinsight-index"
-VERSION = 1
+VERSION = 2
 HEADER = "index.json"
 DATA_FILE = re.compile(r"(vectors|norms|items|structure|deleted)-g(\d{6,})\.(npy|arrow|faiss)")
-# MIGRATIONS[n] turns a header of version n into one of version n + 1.
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+_DIGEST, _DIGEST_SINCE = "digest", 2
+# MIGRATIONS[n] turns a header of version n into one of version n + 1; its digest has been checked before.
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: dict}  # version 1 had no digest
 
 
 class _Lenient(BaseModel):
@@ -99,7 +102,7 @@ class IndexHeader(_Lenient):
 
 def read_header(place: storage.Address) -> IndexHeader:
     """The header of the index at `place`. Raises StorageError where nothing is, DataError for anything but an index
-    of this version, or one that can be migrated.
+    of this version, or one that can be migrated, and for one that was altered since it was written.
     """
     file = place.child(HEADER)
     if storage.stat(file) is None:
@@ -124,13 +127,34 @@ def read_header(place: storage.Address) -> IndexHeader:
 
 def write_header(place: storage.Address, header: IndexHeader) -> None:
     """Swap the header: from here on, readers see this generation."""
-    text = json.dumps(header.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    text = json.dumps(sealed(header.model_dump(mode="json")), indent=1, ensure_ascii=False)
     storage.write_text(place.child(HEADER), text + "\n")
+
+
+def sealed(content: dict[str, Any]) -> dict[str, Any]:
+    """The content of index.json with its digest: SHA-256 of the rest as JSON, keys sorted, without spaces, in ASCII."""
+    rest = {name: value for name, value in content.items() if name != _DIGEST}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    return rest | {_DIGEST: hashlib.sha256(text.encode()).hexdigest()}
+
+
+def _check_digest(content: dict[str, Any], version: int, file: storage.Address) -> None:
+    """Metric and model are believed as they stand here: a wrong one gives wrong neighbours and no error."""
+    found = content.get(_DIGEST)
+    if found is None and version < _DIGEST_SINCE:
+        return
+    if found != sealed(content)[_DIGEST]:
+        raise DataError(
+            "index.altered",
+            "is not as it was written (SHA-256 differs): it was altered by hand, or damaged",
+            field=str(file),
+            remedy="copy the index again from where it is whole, or build it again",
+        )
 
 
 def _migrated(content: dict[str, Any], file: storage.Address) -> dict[str, Any]:
     version = content.get("version")
-    if not isinstance(version, int) or version < 1:
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise _bad(file, f"version is {version!r}, not a number from 1")
     if version > VERSION:
         raise DataError(
@@ -139,6 +163,7 @@ def _migrated(content: dict[str, Any], file: storage.Address) -> dict[str, Any]:
             field=str(file),
             remedy="use that version of Kinsight, or a later one, or build the index again",
         )
+    _check_digest(content, version, file)
     while version < VERSION:
         content = MIGRATIONS[version](content)
         version += 1

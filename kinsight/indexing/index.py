@@ -127,6 +127,16 @@ class Index:
         """int64 rows that searches leave out, ascending."""
         return self._gallery.dead_M.numpy()
 
+    def live_rows(self, rows: Sequence[int] | np.ndarray | Tensor) -> np.ndarray:
+        """bool per row: whether searches find it; False for deleted and replaced items. Raises SpecError for rows that
+        are not there.
+        """
+        return self._items.live_rows(self._rows(rows))
+
+    def is_live(self, row: int) -> bool:
+        """Whether searches find this row: False for a deleted or replaced item. Raises SpecError where there is none."""
+        return bool(self.live_rows([row])[0])
+
     def live_ids(self) -> pa.ChunkedArray:
         """Ids of the items that searches find, in the order of their rows."""
         return self._items.live_ids()

@@ -61,6 +61,10 @@ class Items:
             remedy=f"{hint}ids are those of the build's id_column, or running numbers from 0",
         )
 
+    def live_rows(self, row_N: np.ndarray) -> np.ndarray:
+        """bool (N,): whether rows still count."""
+        return self._live_N[row_N]
+
     def live_ids(self) -> pa.ChunkedArray:
         """Ids of rows that still count, in order."""
         column = pa.chunked_array([chunk for table in self._tables for chunk in table["id"].chunks], self.id_type)

@@ -18,6 +18,7 @@ from index_cases import KINDS, built, grouped, queries, store
 from kinsight import storage
 from kinsight.errors import DataError, RunError, StorageError
 from kinsight.indexing import Index, add, build, delete
+from kinsight.indexing.header import sealed
 from kinsight.indexing.lock import NAME, writing
 
 
@@ -53,7 +54,7 @@ def test_every_file_is_needed_and_checked(tmp_path, kind):
     ("change", "said"),
     [
         ({"format": "kinsight-embeddings"}, "format is 'kinsight-embeddings', not 'kinsight-index'"),
-        ({"version": 2, "kinsight": "9.9"}, "version 2, this Kinsight reads up to 1; written by Kinsight 9.9"),
+        ({"version": 3, "kinsight": "9.9"}, "version 3, this Kinsight reads up to 2; written by Kinsight 9.9"),
         ({"version": "1"}, "version is '1'"),
         ({"metric": "hamming"}, "metric: Input should be"),
         ({"kind": "tree"}, "tree"),
@@ -67,16 +68,42 @@ def test_every_file_is_needed_and_checked(tmp_path, kind):
 def test_headers_that_do_not_fit_are_refused(tmp_path, change, said):
     built(tmp_path, grouped(60))
     file = tmp_path / "index" / "index.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    file.write_text(json.dumps(sealed(json.loads(file.read_text()) | change)))
     with pytest.raises(DataError, match=said):
         Index.open(tmp_path / "index")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metric": "l2"},
+        {"model_hash": "b" * 64},
+        {"normalized": True},
+        {"spec": {}},
+        {"digest": None},
+        {"digest": 7},
+        {"version": 1, "metric": "l2"},
+    ],
+)
+def test_a_header_altered_since_it_was_written_is_refused(tmp_path, change):
+    built(tmp_path, grouped(60))
+    file = tmp_path / "index" / "index.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(dict(reversed(content.items()))))
+    assert Index.open(tmp_path / "index").metric == "cosine"  # its layout does not matter
+    file.write_text(json.dumps(content | change))
+    for job in (Index.open, lambda place: delete({"index": str(place), "ids": ["3"]})):
+        with pytest.raises(DataError, match="not as it was written") as caught:
+            job(tmp_path / "index")
+        assert caught.value.code == "index.altered"
 
 
 def test_names_in_a_header_do_not_lead_out_of_the_folder(tmp_path):
     built(tmp_path, grouped(60))
     file = tmp_path / "index" / "index.json"
     (tmp_path / "secret.npy").write_bytes((tmp_path / "index" / "vectors-g000001.npy").read_bytes())
-    file.write_text(file.read_text().replace("vectors-g000001.npy", "../secret.npy"))
+    changed = json.loads(file.read_text().replace("vectors-g000001.npy", "../secret.npy"))
+    file.write_text(json.dumps(sealed(changed)))
     with pytest.raises(DataError, match="no name of an index's file"):
         Index.open(tmp_path / "index")
 
@@ -102,7 +129,7 @@ def test_a_structure_of_other_vectors_is_refused(tmp_path):
     (tmp_path / "a" / name).write_bytes((tmp_path / "b" / name).read_bytes())
     header = json.loads((tmp_path / "a" / "index.json").read_text())
     header["files"][name] = json.loads((tmp_path / "b" / "index.json").read_text())["files"][name]
-    (tmp_path / "a" / "index.json").write_text(json.dumps(header))
+    (tmp_path / "a" / "index.json").write_text(json.dumps(sealed(header)))
     with pytest.raises(DataError, match="holds 301 vectors of length 24"):
         Index.open(tmp_path / "a")
 

@@ -1,5 +1,7 @@
-"""Indexes written by version 1 of the format still open, and find what they found."""
+"""Indexes written by versions 1 and 2 of the format still open, and find what they found."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,15 +9,15 @@ import pytest
 import torch
 from index_cases import KINDS, grouped
 
-from kinsight.indexing import Index
+from kinsight.indexing import Index, delete
 from kinsight.neighbors import topk
 
 _GOLDEN = Path(__file__).parent / "golden"
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_version_1_opens_and_searches(kind):
-    index = Index.open(_GOLDEN / f"{kind}-v1")
+@pytest.mark.parametrize("name", [*(f"{kind}-v1" for kind in KINDS), "flat-v2"])
+def test_what_was_written_once_opens_and_searches(name):
+    index, kind = Index.open(_GOLDEN / name), name.rpartition("-")[0]
     assert (index.kind, len(index), index.num_rows, index.dim, index.model) == (kind, 59, 60, 8, "runs/first")
     assert index.rows_of(["s0", "s59"]).tolist() == [0, 59]
     assert index.items([12]).to_pylist() == [{"id": "s12", "label": "cat", "uri": "images/12.png", "price": 3.0}]
@@ -26,3 +28,11 @@ def test_version_1_opens_and_searches(kind):
     hits = index.search(vector_ND, 59)
     assert torch.equal(hits.similarity_QK, similarity_QK)
     assert not (hits.row_QK == 7).any()
+
+
+def test_a_write_brings_version_1_up_to_date(tmp_path):
+    folder = shutil.copytree(_GOLDEN / "flat-v1", tmp_path / "index")
+    assert "digest" not in json.loads((folder / "index.json").read_text())
+    delete({"index": str(folder), "ids": ["s3"]})
+    written = json.loads((folder / "index.json").read_text())
+    assert (written["version"], len(written["digest"]), len(Index.open(folder))) == (2, 64, 58)

@@ -74,6 +74,11 @@ def test_additions_and_deletions_are_as_if_built_at_once(tmp_path, kind, metric)
     gone = [2000, 2300, 2310, 0, 1, 2]
     assert (len(index), index.num_rows, index.version) == (2494, 2500, 7)
     assert index.dead_rows().tolist() == sorted(gone)
+    assert np.flatnonzero(~index.live_rows(np.arange(2500))).tolist() == sorted(gone)
+    assert (index.is_live(2300), index.is_live(2301), index.live_rows([]).tolist()) == (False, True, [])
+    for outside in (-1, 2500):
+        with pytest.raises(SpecError, match="numbered from 0 to 2499"):
+            index.is_live(outside)
     assert [part.rows for part in index.header.segments] == [2000, 300, 200]
     assert torch.equal(index.vectors(np.arange(2500)), torch.from_numpy(vector_ND))
     assert index.items([2305, 3])["uri"].to_pylist() == ["images/2305.png", "images/3.png"]
