@@ -134,7 +134,7 @@ class Index:
         return self._items.live_rows(self._rows(rows))
 
     def is_live(self, row: int) -> bool:
-        """Whether searches find this row: False for a deleted or replaced item. Raises SpecError where there is none."""
+        """Whether searches find this row: not a deleted or replaced item. Raises SpecError where there is none."""
         return bool(self.live_rows([row])[0])
 
     def live_ids(self) -> pa.ChunkedArray:
