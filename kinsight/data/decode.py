@@ -64,6 +64,19 @@ def decode(data: bytes | bytearray, uri: str, choose: ChooseCrop, *, size: int, 
         raise BrokenImage(uri, _reason(error)) from error
 
 
+def pixel_count(data: bytes | bytearray, uri: str = "image") -> int:
+    """Width times height of an encoded image, from its header alone. Raises BrokenImage."""
+    if not data:
+        raise BrokenImage(uri, "the file is empty")
+    try:
+        if (header := jpeg.read_header(data)) is not None:
+            return header.width * header.height
+        with jpeg.quiet(), Image.open(io.BytesIO(data), formats=known_formats()) as image:
+            return image.width * image.height
+    except Exception as error:  # decoders raise nearly every type on damaged input
+        raise BrokenImage(uri, _reason(error)) from error
+
+
 def square(image: Image.Image, choose: ChooseCrop, *, size: int, channels: int) -> Tensor:
     """`decode` for an image that Pillow has opened. Raises what Pillow raises on damaged data."""
     with jpeg.quiet():

@@ -17,47 +17,54 @@ from typing import Any
 import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from kinsight import __version__
 from kinsight.data.thumbnails import encoded, thumbnail
 from kinsight.errors import DataError, KinsightError, SpecError, StorageError
+from kinsight.indexing import Index
+from kinsight.serving.bodies import Bodies
 from kinsight.serving.embedder import Overloaded
-from kinsight.serving.engine import Clock, Engine, NoSuchItem
+from kinsight.serving.engine import Clock, Engine, NoSuchItem, TooLarge, items, live_row, row_of_id
 from kinsight.serving.page import add_page
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_DRAINED_BYTES = 256 * 2**20
 _PICTURE_SIDES = (96, 192, 384, 768)  # few, so that browsers and caches see the same pictures again
 
 
-class TooLarge(DataError):
-    """A request's body is larger than the server takes."""
+class OtherSite(KinsightError):
+    """A page of another site asks through its visitor's browser."""
 
 
 def create_app(engine: Engine) -> FastAPI:
     """The application around a loaded engine."""
     app = FastAPI(title="Kinsight", version=__version__, docs_url=None, redoc_url=None)
     app.add_exception_handler(KinsightError, _failed)
+    app.add_exception_handler(RequestValidationError, _misread)
+    app.add_exception_handler(HTTPException, _unserved)
     if engine.spec.host in _LOOPBACK:  # else a page elsewhere could reach it under a name of its own
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK, "[::1]", "testserver"])
-    limit = int(engine.spec.max_upload_mb * 1e6)
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK, "[::1]"])
+    bodies = Bodies(int(engine.spec.max_upload_mb * 1e6))
 
     @app.post("/v1/embed")
     async def embed(request: Request) -> dict[str, Any]:
-        data = await _body(request, limit)
-        return await run_in_threadpool(_embed, engine, data)
+        _refuse_other_sites(request)
+        async with bodies.read(request) as data:
+            return await run_in_threadpool(_embed, engine, data)
 
     @app.post("/v1/search")
     async def search(request: Request, k: int | None = None) -> dict[str, Any]:
-        data = await _body(request, limit)
+        _refuse_other_sites(request)
         is_json = request.headers.get("content-type", "").partition(";")[0].strip() == "application/json"
-        return await run_in_threadpool(_search, engine, data, is_json, k)
+        async with bodies.read(request) as data:
+            return await run_in_threadpool(_search, engine, data, is_json, k)
 
     @app.get("/v1/items/{row}/picture")
-    def picture(row: int, side: int = 192) -> Response:
-        return _picture(engine, row, side)
+    def picture(row: int, side: int = 192, version: int | None = None) -> Response:
+        return _picture(engine, row, side, version)
 
     @app.get("/v1/info")
     def info() -> dict[str, Any]:
@@ -71,6 +78,11 @@ def create_app(engine: Engine) -> FastAPI:
     return app
 
 
+def _refuse_other_sites(request: Request) -> None:
+    if request.headers.get("sec-fetch-site") == "cross-site":
+        raise OtherSite("serve.other-site", "pages of other sites may not search here")
+
+
 def describe(engine: Engine) -> dict[str, Any]:
     """What is served, for programs and for the page."""
     index, model = engine.index, engine.model
@@ -81,39 +93,15 @@ def describe(engine: Engine) -> dict[str, Any]:
         "index": None
         if index is None
         else {"items": len(index), "kind": index.kind, "metric": index.metric, "version": index.version},
-        "threshold": {"value": engine.limit.threshold, "fmr": engine.limit.fmr, "source": engine.limit.source},
+        "threshold": {
+            "value": engine.limit.threshold,
+            "fmr": engine.limit.fmr,
+            "source": engine.limit.source,
+            "chance_matches": engine.chance_matches,
+        },
         "k": engine.spec.k,
         "max_upload_bytes": int(engine.spec.max_upload_mb * 1e6),
     }
-
-
-async def _body(request: Request, limit: int) -> bytes:
-    """The body, kept no further than the limit.
-
-    A larger one is read to its end and thrown away, as far as that is bearable: a client that is still sending would
-    otherwise see a broken connection instead of the reason.
-    """
-    declared = request.headers.get("content-length", "")
-    hopeless = declared.isdigit() and int(declared) > limit + _DRAINED_BYTES
-    parts, size = [], 0
-    if not hopeless:
-        async for part in request.stream():
-            size += len(part)
-            if size <= limit:
-                parts.append(part)
-            elif size > limit + _DRAINED_BYTES:
-                break
-    if hopeless or size > limit:
-        raise _too_large(limit)
-    return b"".join(parts)
-
-
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(
-        "serve.too-large",
-        f"the body is larger than {limit / 1e6:g} MB",
-        remedy="send a smaller image, or start the server with a larger max_upload_mb",
-    )
 
 
 def _embed(engine: Engine, data: bytes) -> dict[str, Any]:
@@ -124,21 +112,24 @@ def _embed(engine: Engine, data: bytes) -> dict[str, Any]:
 
 def _search(engine: Engine, data: bytes, is_json: bool, k: int | None) -> dict[str, Any]:
     started, clock = time.perf_counter(), Clock()
-    own_row = None
+    index, own_row = engine.need_index(), None
     if is_json:
-        vector_D, own_row = _query(engine, data)
+        vector_D, own_row = _query(engine, index, data)
     else:
         vector_D = engine.embed(data, clock)
-    found = engine.search(vector_D, k if k is not None else engine.spec.k, clock, own_row=own_row)
+    wanted = k if k is not None else engine.spec.k
+    found = engine.search(vector_D, wanted, clock, index=index, own_row=own_row)
+    if own_row is not None:
+        found["query"] = {"row": own_row} | items(index, [own_row])[0]
     total_ms = round(1000 * (time.perf_counter() - started), 2)
     return found | {"threshold": engine.limit.threshold, "took_ms": clock.took_ms | {"total": total_ms}}
 
 
-def _query(engine: Engine, data: bytes) -> tuple[np.ndarray, int | None]:
+def _query(engine: Engine, index: Index, data: bytes) -> tuple[np.ndarray, int | None]:
     """A vector out of a JSON body, and the item it belongs to."""
     try:
         given = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SpecError("serve.json", f"the body is not JSON: {error}") from None
     names = [name for name in ("vector", "row", "id") if isinstance(given, dict) and name in given]
     if len(names) != 1 or len(given) != 1:
@@ -148,19 +139,19 @@ def _query(engine: Engine, data: bytes) -> tuple[np.ndarray, int | None]:
         case "vector":
             return _vector(value, engine.model.embedding_dim), None
         case "row":
-            row = value if isinstance(value, int) and not isinstance(value, bool) else -1
-            return engine.vector_of_row(row), row
+            row = live_row(index, value if isinstance(value, int) and not isinstance(value, bool) else -1)
         case _:
             if isinstance(value, bool) or not isinstance(value, int | str):
                 raise SpecError("serve.query", f"{value!r}: expected text or a whole number", field="id")
-            row = engine.row_of_id(value)
-            return engine.vector_of_row(row), row
+            row = row_of_id(index, value)
+    return index.vectors([row])[0].numpy(), row
 
 
 def _vector(value: Any, dim: int) -> np.ndarray:
+    flat = isinstance(value, list) and all(isinstance(number, int | float) for number in value)
     try:
-        vector_D = np.array(value, np.float32)
-    except (TypeError, ValueError, OverflowError):
+        vector_D = np.array(value if flat else [], np.float32)
+    except OverflowError:
         vector_D = np.empty(0, np.float32)
     if vector_D.shape != (dim,) or not np.isfinite(vector_D).all() or not vector_D.any():
         raise SpecError(
@@ -169,21 +160,41 @@ def _vector(value: Any, dim: int) -> np.ndarray:
     return vector_D
 
 
-def _picture(engine: Engine, row: int, side: int) -> Response:
-    uri = engine.uri_of_row(row)
+def _picture(engine: Engine, row: int, side: int, version: int | None) -> Response:
+    index = engine.need_index()
+    if version is not None and version != index.version:
+        raise NoSuchItem("serve.other-version", f"the index is at version {index.version} now", field="version")
     wanted = next((size for size in _PICTURE_SIDES if size >= side), _PICTURE_SIDES[-1])
-    data, kind = encoded(thumbnail(uri, wanted))
+    data, kind = encoded(thumbnail(index.items([live_row(index, row)])["uri"][0].as_py(), wanted))
     return Response(data, media_type=kind, headers={"Cache-Control": "private, max-age=3600"})
 
 
 _STATUS: list[tuple[type[KinsightError], int]] = [
-    (TooLarge, 413), (NoSuchItem, 404), (Overloaded, 503), (SpecError, 400), (DataError, 422), (StorageError, 502),
+    (TooLarge, 413), (NoSuchItem, 404), (Overloaded, 503), (OtherSite, 403), (SpecError, 400), (DataError, 422),
+    (StorageError, 502),
 ]  # fmt: skip
 
 
 def _failed(request: Request, error: Exception) -> Response:
     assert isinstance(error, KinsightError)
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-    content = {"code": error.code, "message": error.message, "field": error.field, "remedy": error.remedy}
-    headers = {"Retry-After": "1"} if status == 503 else None
-    return JSONResponse(content, status, headers)
+    return _answer(status, error.code, error.message, error.field, error.remedy)
+
+
+def _misread(request: Request, error: Exception) -> Response:
+    """A parameter of the address that is not what it must be."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    name = str(first["loc"][-1])
+    return _answer(400, "serve.parameter", f"{first.get('input')!r}: {first['msg']}", name, None)
+
+
+def _unserved(request: Request, error: Exception) -> Response:
+    """An address or a method that nothing answers to."""
+    assert isinstance(error, HTTPException)
+    return _answer(error.status_code, "serve.address", str(error.detail), request.url.path, None)
+
+
+def _answer(status: int, code: str, message: str, field: str | None, remedy: str | None) -> Response:
+    content = {"code": code, "message": message, "field": field, "remedy": remedy}
+    return JSONResponse(content, status, {"Retry-After": "1"} if status == 503 else None)

@@ -1,5 +1,6 @@
 """What a server answers with: a model, an index, and the similarity from which on an item counts as a match."""
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,10 +10,13 @@ import numpy as np
 import torch
 
 from kinsight import progress
+from kinsight.data.decode import pixel_count
+from kinsight.data.reading import shown
 from kinsight.errors import DataError, SpecError
 from kinsight.evaluation import load
 from kinsight.indexing import Index
 from kinsight.models import load_header
+from kinsight.serving.current import CurrentIndex
 from kinsight.serving.embedder import Embedder
 from kinsight.specs.serve import ServeSpec
 
@@ -47,6 +51,10 @@ class NoSuchItem(DataError):
     """The index has no such item."""
 
 
+class TooLarge(DataError):
+    """A request is larger than the server takes."""
+
+
 class Engine:
     """A loaded model with its index; `embed` and `search` may be called from many threads."""
 
@@ -54,25 +62,48 @@ class Engine:
         """Load everything and run once. Raises SpecError, StorageError, DataError."""
         self.spec = spec
         self.model = load(spec.bundle, device=spec.device, precision=spec.precision)
-        self.index = Index.open(spec.index) if spec.index is not None else None
-        if self.index is not None:
-            check_same_model(self.index, self.model.content_hash, self.model.name)
-        self.limit = find_limit(spec.bundle, spec.fmr, spec.threshold, self.index.metric if self.index else "cosine")
+        index = Index.open(spec.index) if spec.index is not None else None
+        if index is not None:
+            check_same_model(index, self.model.content_hash, self.model.name)
+        self.limit = find_limit(spec.bundle, spec.fmr, spec.threshold, index.metric if index else "cosine")
         size = self.model.image.image_size
         channels = 3 if self.model.image.color == "rgb" else 1
         self.model.vectors(torch.zeros(1, channels, size, size, dtype=torch.uint8))  # the first pass is slow: now
         # As the index's own vectors: where length counts, both sides need the same.
-        unit = self.index is None or self.index.header.normalized is not False
+        unit = index is None or index.header.normalized is not False
         self.embedder = Embedder(self.model, max_batch=spec.max_batch, max_waiting=spec.max_waiting, normalize=unit)
+        self._decoding = threading.BoundedSemaphore(spec.max_decoding)
+        self._current = CurrentIndex(index, spec.reload_seconds) if index is not None else None
+
+    @property
+    def index(self) -> Index | None:
+        """The newest usable version of the index."""
+        return self._current.index if self._current is not None else None
 
     def embed(self, data: bytes, clock: Clock) -> np.ndarray:
-        """The vector of an encoded image, as the index holds them. Raises BrokenImage, Overloaded."""
-        pixels_CHW = clock.measure("decode", lambda: self.model.pixels(data))
+        """The vector of an encoded image, as the index holds them. Raises BrokenImage, TooLarge, Overloaded."""
+        pixels_CHW = clock.measure("decode", lambda: self._decode(data))
         return clock.measure("embed", lambda: self.embedder.vector(pixels_CHW))
 
-    def search(self, vector_D: np.ndarray, k: int, clock: Clock, *, own_row: int | None = None) -> dict[str, Any]:
-        """The nearest items, and whether the nearest is near enough. own_row: an item that is not to find itself."""
-        index = self._need_index()
+    def _decode(self, data: bytes) -> torch.Tensor:
+        """A file of a few kilobytes may hold gigabytes of pixels: few of them, and few at once, bound the memory."""
+        limit = self.spec.max_upload_megapixels
+        if pixel_count(data) > limit * 1e6:
+            raise TooLarge(
+                "serve.too-many-pixels",
+                f"the image has {pixel_count(data) / 1e6:.0f} million pixels, up to {limit:g} are taken",
+                remedy="send a smaller image, or start the server with a larger max_upload_megapixels",
+            )
+        with self._decoding:
+            return self.model.pixels(data)
+
+    def search(
+        self, vector_D: np.ndarray, k: int, clock: Clock, *, index: Index | None = None, own_row: int | None = None
+    ) -> dict[str, Any]:
+        """The nearest items, and whether the nearest is near enough. index: the version that `own_row`, an item that is
+        not to find itself, belongs to.
+        """
+        index = index or self.need_index()
         if not 1 <= k <= self.spec.max_k:
             raise SpecError("serve.k", f"expected 1 to {self.spec.max_k}", field=f"k={k}")
         query_1D = torch.from_numpy(np.ascontiguousarray(vector_D[None], np.float32))
@@ -82,41 +113,27 @@ class Engine:
         similarities = hits.similarity_QK[0, : len(rows)].tolist()
         results = [
             {"rank": rank, "row": row, **item, "similarity": similarity, "accepted": self.accepts(similarity)}
-            for rank, (row, similarity, item) in enumerate(
-                zip(rows, similarities, index.items(rows).to_pylist(), strict=True), 1
-            )
+            for rank, (row, similarity, item) in enumerate(zip(rows, similarities, items(index, rows), strict=True), 1)
         ]
         best = results[0] if results else None
-        return {"accepted": best["accepted"] if best else None, "label": best["label"] if best else None} | {
-            "results": results
+        return {
+            "accepted": best["accepted"] if best else None,
+            "label": best["label"] if best else None,
+            "version": index.version,
+            "results": results,
         }
 
     def accepts(self, similarity: float) -> bool | None:
         """Whether a similarity is a match; None where no threshold is known."""
         return None if self.limit.threshold is None else similarity >= self.limit.threshold
 
-    def vector_of_row(self, row: int) -> np.ndarray:
-        """The stored vector of an item, float32 (D,). Raises NoSuchItem."""
-        return self._need_index().vectors([self._known(row)])[0].numpy()
+    @property
+    def chance_matches(self) -> float | None:
+        """Items of other classes that a query is expected to match by chance: the rate is one per comparison."""
+        return self.limit.fmr * len(self.index) if self.limit.fmr is not None and self.index is not None else None
 
-    def row_of_id(self, id_: str | int) -> int:
-        """The row of the item with a user's id. Raises NoSuchItem."""
-        try:
-            return int(self._need_index().rows_of([id_])[0])
-        except DataError as error:
-            raise NoSuchItem(error.code, error.message, field=error.field, remedy=error.remedy) from None
-
-    def uri_of_row(self, row: int) -> str:
-        """Where an item's image is. Raises NoSuchItem."""
-        return self._need_index().items([self._known(row)])["uri"][0].as_py()
-
-    def _known(self, row: int) -> int:
-        index = self._need_index()
-        if not 0 <= row < index.num_rows:
-            raise NoSuchItem("serve.no-item", f"expected 0 to {index.num_rows - 1}", field=f"row={row}")
-        return row
-
-    def _need_index(self) -> Index:
+    def need_index(self) -> Index:
+        """The index, one version for the whole of a request. Raises SpecError where there is none."""
         if self.index is None:
             raise SpecError("serve.no-index", "this server has no index", remedy="start it with --index")
         return self.index
@@ -124,12 +141,36 @@ class Engine:
     def close(self) -> None:
         """Answer what waits, then stop."""
         self.embedder.close()
+        if self._current is not None:
+            self._current.close()
 
     def __enter__(self) -> "Engine":
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def items(index: Index, rows: list[int]) -> list[dict[str, Any]]:
+    """What is known of items, their addresses without signatures."""
+    return [item | {"uri": shown(item["uri"])} for item in index.items(rows).to_pylist()]
+
+
+def row_of_id(index: Index, id_: str | int) -> int:
+    """The row of the item with a user's id. Raises NoSuchItem."""
+    try:
+        return int(index.rows_of([id_])[0])
+    except DataError as error:
+        raise NoSuchItem(error.code, error.message, field=error.field, remedy=error.remedy) from None
+
+
+def live_row(index: Index, row: int) -> int:
+    """`row`, if an item is there that has not been deleted. Raises NoSuchItem."""
+    if not 0 <= row < index.num_rows:
+        raise NoSuchItem("serve.no-item", f"the index has rows 0 to {index.num_rows - 1}", field=f"row={row}")
+    if np.isin(row, index.dead_rows()):
+        raise NoSuchItem("serve.no-item", "this item has been deleted", field=f"row={row}")
+    return row
 
 
 def check_same_model(index: Index, content_hash: str | None, name: str) -> None:

@@ -24,20 +24,21 @@ def serve(spec: ServeSpec | Mapping[str, Any]) -> None:
     with _listening(spec) as listener, Engine(spec) as engine:
         if spec.host not in ("127.0.0.1", "localhost", "::1"):
             progress.warn(f"everyone who reaches {spec.host} can search: there is no login")
-        limit = engine.limit
-        known = (
-            "none measured: `kinsight evaluate --bundle` measures one"
-            if limit.threshold is None
-            else (
-                f"accepted from {limit.threshold:.4f} on" + (f", false-match rate {limit.fmr:g}" if limit.fmr else "")
-            )
-        )
-        progress.say(f"threshold   {known}")
+        progress.say(f"threshold   {_accepting(engine)}")
         if engine.index is not None:
             progress.say(f"index       {len(engine.index):,} items, {engine.index.kind}, {engine.index.metric}")
         progress.say(f"serving     {address_of(listener, spec.host)}   Ctrl-C ends it")
         with suppress(KeyboardInterrupt):  # how a server ends; uvicorn has answered what it had begun
             _server(engine).run(sockets=[listener])
+
+
+def _accepting(engine: Any) -> str:
+    limit = engine.limit
+    if limit.threshold is None:
+        return f"nothing is marked as accepted: {limit.source}"
+    chance = f"; about {engine.chance_matches:.2g} items reach it by chance" if limit.fmr else ""
+    rate = f" (false-match rate {limit.fmr:g}{chance})" if limit.fmr else ""
+    return f"accepted from {limit.threshold:.4f} on{rate}"
 
 
 @contextmanager

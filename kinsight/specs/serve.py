@@ -23,8 +23,15 @@ class ServeSpec(Spec):
     )
     threshold: float | None = Field(default=None, description="accept from this similarity on instead")
     max_upload_mb: float = Field(default=20.0, gt=0, le=1024, description="largest image file taken, in MB")
+    max_upload_megapixels: float = Field(
+        default=64.0, gt=0, le=178, description="most pixels of an image, in millions; a small file may hold many"
+    )
     max_batch: int = Field(default=32, ge=1, le=4096, description="images of waiting requests embedded together")
     max_waiting: int = Field(default=256, ge=1, description="images that may wait; further requests are told to retry")
+    max_decoding: int = Field(default=4, ge=1, le=256, description="images decoded at the same time; bounds memory")
+    reload_seconds: float = Field(
+        default=5.0, ge=0, description="how often to look for a newer version of the index; 0: never"
+    )
     precision: Precision = Field(default="auto", description="auto: bf16 where the device is faster with it")
     device: Device = Field(default="auto", description="auto: CUDA, else MPS, else CPU")
 
@@ -32,8 +39,9 @@ class ServeSpec(Spec):
     def _consistent(self) -> "ServeSpec":
         if self.fmr is not None and self.threshold is not None:
             raise ValueError("fmr has no effect beside threshold: give one of them")
-        if self.index is None and any(name in self.model_fields_set for name in ("fmr", "threshold", "k", "max_k")):
-            raise ValueError("k, max_k, fmr and threshold have no effect without index: nothing is searched")
+        searching = {"fmr", "threshold", "k", "max_k", "reload_seconds"} & self.model_fields_set
+        if self.index is None and searching:
+            raise ValueError(f"{', '.join(sorted(searching))}: no effect without index, nothing is searched")
         if self.k > self.max_k:
             raise ValueError(f"k={self.k}: at most max_k={self.max_k}")
         return self

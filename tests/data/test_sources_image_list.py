@@ -190,7 +190,7 @@ def test_two_word_lines_split_as_the_rules_say(rows: list[tuple[str, str]], sepa
 def test_repeated_lines_are_kept_and_said(tmp_path: Path) -> None:
     records = read(tmp_path, "a.jpg 0\na.jpg 0\nb.jpg 1\n")
     assert len(records) == 3
-    assert "1 lines repeat" in records.notes[0]
+    assert "1 line repeats an image" in records.notes[0]
 
 
 def test_unlabelled_lists_are_fine_where_no_labels_are_wanted(tmp_path: Path) -> None:

@@ -47,9 +47,7 @@ def test_round_trip(neck: Any, run: bool, tmp_path: Path) -> None:
     spec = model(neck=neck, **({} if isinstance(neck, CgdNeck) else {"pooling": GemPool(p=4.0)}))
     net = trained(spec)
     place = tmp_path / "run" / "bundle"
-    header = save(
-        net, place, spec, class_names=("猫", "dog"), metric="ip", data_fingerprint="f" * 64, thresholds={"0.001": 0.4}
-    )
+    header = save(net, place, spec, class_names=("猫", "dog"), metric="ip", data_fingerprint="f" * 64)
     loaded = load_bundle(place.parent if run else place)
     assert loaded.header == header
     assert loaded.header.class_names == ("猫", "dog")
@@ -71,7 +69,7 @@ def test_same_network_same_bytes(tmp_path: Path) -> None:
 def test_content_hash_follows_what_decides_a_vector(tmp_path: Path) -> None:
     net = trained(model())
     base = save(net, tmp_path / "a", model())
-    named = save(net, tmp_path / "b", model(), class_names=("x",), thresholds={"1e-3": 0.5})
+    named = save(net, tmp_path / "b", model(), class_names=("x",))
     cropped = save(net, tmp_path / "c", model(), ImageSpec(image_size=28, color="gray", crop=0.9))
     other = save(trained(model(), seed=8), tmp_path / "d", model())
     assert base.content_hash == named.content_hash

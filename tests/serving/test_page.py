@@ -1,5 +1,6 @@
 """The search page in a browser: drawing, images, searching on, and names that try to be more than text."""
 
+import time
 from pathlib import Path
 
 from browser import needs_browser, open_page
@@ -23,9 +24,11 @@ def test_drawing_searches_and_a_click_searches_on(server: str):
             "/^#\\d+$/.test(location.hash) && document.getElementById('message').textContent.startsWith('Neighbours')"
         )
         page.evaluate("history.back()")
-        page.wait("location.hash === ''")
-        page.evaluate("document.getElementById('tab-draw').click(); document.getElementById('clear').click()")
-        page.wait("document.querySelectorAll('#results li').length === 0")
+        page.wait("location.hash === '' && document.getElementById('message').textContent.startsWith('Click')")
+        assert not page.evaluate("document.getElementById('draw').hidden")
+        page.evaluate("askDrawing(); document.getElementById('clear').click()")
+        time.sleep(0.5)
+        assert page.evaluate("document.querySelectorAll('#results li').length") == 0
         assert not page.errors
 
 

@@ -6,6 +6,7 @@ import json
 import resource
 import socket
 import struct
+import time
 import urllib.error
 import urllib.request
 import zlib
@@ -20,6 +21,7 @@ from PIL import Image
 
 import kinsight
 from kinsight.errors import DataError, SpecError
+from kinsight.indexing import build, delete
 from kinsight.serving.serve import in_background, serve
 from kinsight.specs.serve import ServeSpec
 
@@ -104,26 +106,86 @@ def _bomb() -> bytes:
         ({"vector": [0] * 16}, 400, "not all zero"),
         ({"vector": ["x"] * 16}, 400, "expected 16 finite numbers"),
         ({"vector": [[1] * 16, [1]]}, 400, "expected 16 finite numbers"),
-        ({"row": 99}, 404, "expected 0 to 23"),
-        ({"row": "3"}, 404, "expected 0 to 23"),
-        ({"row": True}, 404, "expected 0 to 23"),
+        ({"row": 99}, 404, "rows 0 to 23"),
+        ({"row": "3"}, 404, "rows 0 to 23"),
+        ({"row": True}, 404, "rows 0 to 23"),
+        (b'{"vector": ' + b"[" * 100_000, 400, "not JSON"),
         ({"id": 99}, 404, "99"),
         ({"id": [1]}, 400, "expected text or a whole number"),
         ({"id": 1, "row": 1}, 400, "expected one of vector, row, id"),
         ({}, 400, "expected one of vector, row, id"),
     ],
-    ids=map(str, range(16)),
+    ids=map(str, range(17)),
 )
 def test_bad_queries_are_told_what_is_wrong(server: str, body: bytes | dict[str, Any], status: int, says: str):
-    found, answer = post(f"{server}/v1/search", body)
+    kind = "application/json" if isinstance(body, bytes) and body.startswith(b"{") else "image/png"
+    found, answer = post(f"{server}/v1/search", body, kind)
     assert (found, says in f"{answer['message']}") == (status, True), answer
     assert answer["code"]
     assert post(f"{server}/v1/search", {"row": 0})[0] == 200  # still there
 
 
-@pytest.mark.parametrize(("k", "status"), [("0", 400), ("31", 400), ("30", 200), ("x", 422)])
+@pytest.mark.parametrize(("k", "status"), [("0", 400), ("31", 400), ("30", 200), ("x", 400)])
 def test_neighbours_asked_for(server: str, k: str, status: int):
-    assert post(f"{server}/v1/search?k={k}", {"row": 0})[0] == status
+    found, answer = post(f"{server}/v1/search?k={k}", {"row": 0})
+    assert found == status
+    assert status == 200 or {"code", "message", "field", "remedy"} <= set(answer)
+
+
+def test_other_addresses_are_refused_in_the_same_form(server: str):
+    status, body, _ = get(f"{server}/v1/nothing")
+    assert status == 404 and json.loads(body)["field"] == "/v1/nothing"
+
+
+def test_a_small_file_of_many_pixels_is_refused_before_it_is_decoded(server: str):
+    stream = io.BytesIO()
+    Image.new("1", (10_000, 10_000)).save(stream, "PNG")
+    assert len(stream.getvalue()) < 20_000
+    before = _peak_mb()
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: post(f"{server}/v1/search", stream.getvalue()), range(6)))
+    assert {status for status, _ in answers} == {413}
+    assert "100 million pixels, up to 64" in answers[0][1]["message"]
+    assert _peak_mb() - before < 50
+
+
+def test_pages_of_other_sites_cannot_search(server: str, made: Path):
+    data = (made / "images/0-0.png").read_bytes()
+    headers = {"Content-Type": "image/png", "Sec-Fetch-Site": "cross-site"}
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(urllib.request.Request(f"{server}/v1/search", data, headers), timeout=5)
+    assert caught.value.code == 403
+    caught.value.close()
+
+
+def test_a_new_version_of_the_index_is_served_and_a_wrong_one_is_not(made: Path, tmp_path: Path):
+    place, data = tmp_path / "index", {"path": str(made / "list.csv"), "format": "csv"}
+    build({"embeddings": str(made / "embeddings"), "output": str(place)})
+    spec = ServeSpec(bundle=str(made / "run"), index=str(place), port=0, k=24, reload_seconds=0.1)
+
+    def until(version: int) -> dict[str, Any]:
+        deadline = time.monotonic() + 20
+        while (found := json.loads(get(f"{address}/v1/info")[1])["index"])["version"] != version:
+            assert time.monotonic() < deadline, found
+            time.sleep(0.05)
+        return found
+
+    with in_background(spec) as address:
+        first = until(1)["version"]
+        delete({"index": str(place), "ids": ["3"]})
+        assert until(first + 1)["items"] == 23
+        assert 3 not in [item["id"] for item in post(f"{address}/v1/search", {"row": 0})[1]["results"]]
+        for answer in (post(f"{address}/v1/search", {"row": 3}), post(f"{address}/v1/search", {"id": 3})):
+            assert answer[0] == 404
+        assert get(f"{address}/v1/items/3/picture")[0] == 404
+        assert get(f"{address}/v1/items/4/picture?version=1")[0] == 404
+        model = {"backbone": "conv4", "pretrained": None}
+        other = {"model": model, "image": {"image_size": 28, "color": "gray"}, "data": data, "workers": 0}
+        kinsight.embed(other | {"output": str(tmp_path / "other")})
+        build({"embeddings": str(tmp_path / "other"), "output": str(place)}, overwrite=True)
+        time.sleep(0.5)
+        assert until(first + 1)["items"] == 23
+        assert post(f"{address}/v1/search", (made / "images/0-0.png").read_bytes())[0] == 200
 
 
 @pytest.mark.parametrize("megabytes", [2, 100])
@@ -166,7 +228,11 @@ def test_the_page_is_all_its_own(server: str):
     assert get(f"{server}/static/../engine.py")[0] == 404
     assert get(f"{server}/static/serve.py")[0] == 404
     info = json.loads(get(f"{server}/v1/info")[1])
-    assert info["index"]["items"] == 24 and info["threshold"] == {"value": 0.9, "fmr": 0.01, "source": "bundle"}
+    assert (
+        info["index"]["items"] == 24
+        and info["threshold"]["value"] == 0.9
+        and info["threshold"]["chance_matches"] == pytest.approx(0.24)
+    )
 
 
 def test_other_names_for_this_machine_are_refused(server: str):
@@ -208,7 +274,7 @@ def test_without_an_index_it_embeds_and_says_what_is_missing(made: Path):
     ("settings", "says"),
     [
         ({"fmr": 0.1, "threshold": 0.5, "index": "x"}, "give one of them"),
-        ({"k": 3}, "no effect without index"),
+        ({"k": 3, "reload_seconds": 1}, "k, reload_seconds: no effect without index"),
         ({"index": "x", "k": 200, "max_k": 100}, "at most max_k"),
     ],
 )

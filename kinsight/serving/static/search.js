@@ -9,12 +9,15 @@ const make = (tag, name, text) => {
 };
 const HIDDEN_COLUMNS = new Set(["rank", "row", "id", "label", "uri", "similarity", "accepted"]);
 let info = null;
+let timer = 0;
+const files = []; // searched with so far, for going back
 let latest = 0; // answers that arrive after a newer question are dropped
 
 // ---- asking
 
 async function ask(body, type, shown) {
   const mine = ++latest;
+  clearTimeout(timer);
   document.body.classList.add("busy");
   const started = performance.now();
   let answer;
@@ -31,7 +34,7 @@ async function ask(body, type, shown) {
   }
 }
 
-function askFile(file) {
+function askFile(file, known) {
   select("image");
   const address = URL.createObjectURL(file);
   const preview = byId("preview");
@@ -40,23 +43,27 @@ function askFile(file) {
   preview.src = address;
   preview.hidden = false;
   byId("invite").hidden = true;
+  if (known === undefined) history.pushState({kind: "file", number: files.push(file) - 1}, "", "#");
   if (info && file.size > info.max_upload_bytes) {
     latest++;
     return say(`This file has ${(file.size / 1e6).toFixed(1)} MB; the server takes up to ${info.max_upload_bytes / 1e6} MB.`, true);
   }
-  history.pushState({kind: "file"}, "", "#");
   return ask(file, file.type.startsWith("image/") ? file.type : "application/octet-stream");
 }
 
-function askRow(row, push) {
-  if (push) history.pushState({kind: "row", row}, "", `#${row}`);
+function askItem(id, push) {
+  if (push) history.pushState({kind: "item"}, "", `#${encodeURIComponent(JSON.stringify(id))}`);
   select("image");
+  return ask(JSON.stringify({id}), "application/json", id);
+}
+
+function showItem(item, version) {
   const preview = byId("preview");
-  preview.onload = preview.onerror = null;
-  preview.src = `/v1/items/${row}/picture?side=384`;
+  preview.onload = null;
+  preview.onerror = () => { preview.hidden = true; byId("invite").hidden = false; };
+  preview.src = `/v1/items/${item.row}/picture?side=384&version=${version}`;
   preview.hidden = false;
   byId("invite").hidden = true;
-  return ask(JSON.stringify({row}), "application/json", row);
 }
 
 // ---- showing
@@ -71,11 +78,13 @@ function nameOf(item) {
   return item.character ? `${item.character}  ${item.label}` : item.label || String(item.id);
 }
 
-function show(answer, roundMs, row) {
+function show(answer, roundMs, id) {
   const results = answer.results;
-  say(results.length ? (row === undefined ? "Click a neighbour to search on from it." : "Neighbours of an item of the index.") : "The index is empty.");
+  say(!results.length ? "Nothing is there to be found."
+    : id === undefined ? "Click a neighbour to search on from it." : `Neighbours of ${nameOf(answer.query)} of the index.`);
+  if (id !== undefined) showItem(answer.query, answer.version);
   showVerdict(answer, results[0]);
-  byId("results").replaceChildren(...results.map(card));
+  byId("results").replaceChildren(...results.map((item) => card(item, answer.version)));
   const parts = Object.entries(answer.took_ms).filter(([step]) => step !== "total").map(([step, ms]) => `${step} ${ms.toFixed(1)}`);
   byId("latency").textContent = `${roundMs.toFixed(0)} ms, of them ${answer.took_ms.total.toFixed(1)} in the server (${parts.join(", ")})`;
 }
@@ -93,7 +102,7 @@ function showVerdict(answer, best) {
       : `the nearest (${nameOf(best)}) has ${best.similarity.toFixed(3)}; accepted from ${limit} on`));
 }
 
-function card(item) {
+function card(item, version) {
   const node = make("li", item.accepted ? "yes" : "");
   const button = make("button");
   button.title = [item.label, item.id, item.uri].filter((part) => part !== null && part !== "").join("\n");
@@ -101,14 +110,14 @@ function card(item) {
   const image = make("img");
   image.alt = "";
   image.loading = "lazy";
-  image.src = `/v1/items/${item.row}/picture?side=192`;
+  image.src = `/v1/items/${item.row}/picture?side=192&version=${version}`;
   image.onerror = () => frame.replaceChildren(make("i", "", "no picture"));
   frame.append(image);
   const similarity = make("small", "similarity", `${item.similarity.toFixed(3)}${item.accepted ? " ✓" : ""}`);
   const more = Object.entries(item).filter(([key, value]) => !HIDDEN_COLUMNS.has(key) && key !== "character" && value !== null)
-    .map(([key, value]) => { const line = make("small", "", String(value)); line.title = `${key}: ${value}`; return line; });
+    .map(([key, value]) => { const line = make("small", "", String(value)); line.title = `${key.replaceAll("_", " ")}: ${value}`; return line; });
   button.append(frame, make("b", "", nameOf(item)), similarity, ...more.slice(0, 3));
-  button.onclick = () => { askRow(item.row, true); byId("ask").scrollIntoView({behavior: "smooth", block: "nearest"}); };
+  button.onclick = () => { askItem(item.id, true); byId("ask").scrollIntoView({behavior: "smooth", block: "nearest"}); };
   node.append(button);
   return node;
 }
@@ -117,7 +126,7 @@ function card(item) {
 
 const pad = byId("pad"), pen = pad.getContext("2d");
 const WIDTH = 0.07, MARGIN = 0.14, SENT = 256;
-let strokes = [], drawing = null, timer = 0;
+let strokes = [], drawing = null;
 
 function paint(context, lines, width) {
   context.lineCap = context.lineJoin = "round";
@@ -157,7 +166,7 @@ pad.addEventListener("pointermove", (event) => {
 for (const end of ["pointerup", "pointercancel"]) pad.addEventListener(end, () => {
   if (!drawing) return;
   drawing = null;
-  timer = setTimeout(askDrawing, 250);
+  timer = setTimeout(askDrawing, 150); // the next stroke may follow
 });
 
 function askDrawing() {
@@ -176,7 +185,11 @@ function askDrawing() {
   const moved = strokes.map((line) => line.map(([x, y]) =>
     [SENT / 2 + (x - left - wide / 2) * scale, SENT / 2 + (y - top - high / 2) * scale]));
   paint(context, moved, SENT * WIDTH);
-  sheet.toBlob((blob) => ask(blob, "image/png"), "image/png");
+  // Not toBlob, which browsers put off until they are idle: up to a second.
+  const bytes = Uint8Array.from(atob(sheet.toDataURL("image/png").split(",")[1]), (letter) => letter.charCodeAt(0));
+  if (history.state === null && !location.hash) history.replaceState({kind: "draw"}, "");
+  else if (history.state?.kind !== "draw") history.pushState({kind: "draw"}, "", "#");
+  ask(new Blob([bytes]), "image/png");
 }
 
 byId("undo").onclick = () => { strokes.pop(); repaint(); strokes.length ? askDrawing() : reset(); };
@@ -184,6 +197,7 @@ byId("clear").onclick = () => { strokes = []; repaint(); reset(); };
 
 function reset() {
   latest++;
+  clearTimeout(timer);
   document.body.classList.remove("busy");
   byId("verdict").hidden = true;
   byId("results").replaceChildren();
@@ -213,13 +227,18 @@ addEventListener("drop", (event) => {
 });
 addEventListener("paste", (event) => {
   const file = [...event.clipboardData.files].find((one) => one.type.startsWith("image/"));
-  if (file) askFile(file);
+  if (file) askFile(file); else say("There is no image on the clipboard.", true);
 });
 addEventListener("popstate", fromAddress);
 
 function fromAddress() {
-  const row = /^#(\d+)$/.exec(location.hash);
-  if (row) askRow(Number(row[1]), false); else reset();
+  let id;
+  try { id = JSON.parse(decodeURIComponent(location.hash.slice(1))); } catch { id = undefined; }
+  if (typeof id === "number" || typeof id === "string") return askItem(id, false);
+  const state = history.state;
+  if (state?.kind === "file" && files[state.number]) return askFile(files[state.number], true);
+  select("draw");
+  if (strokes.length) askDrawing(); else reset();
 }
 
 async function start() {
@@ -230,9 +249,10 @@ async function start() {
     return say("The server does not answer. Is it still running?", true);
   }
   const index = info.index ? `${info.index.items.toLocaleString("en")} images in the index` : "no index: start the server with --index";
-  const limit = info.threshold.value === null ? "no threshold measured" : `accepted from similarity ${info.threshold.value.toFixed(3)} on` +
-    (info.threshold.fmr ? ` (false-match rate ${info.threshold.fmr})` : "");
-  byId("about").textContent = `${index}; ${limit}; model ${info.model.name}`;
+  const {value, fmr, chance_matches: chance} = info.threshold;
+  const limit = value === null ? `nothing is marked as accepted: ${info.threshold.source}` : `accepted from similarity ${value.toFixed(3)} on` +
+    (fmr ? `: ${fmr} of comparisons with other classes reach it, about ${chance < 1 ? chance.toPrecision(1) : Math.round(chance)} of these images by chance` : "");
+  byId("about").textContent = `${index}; ${limit}; model ${info.model.name.split("/").filter(Boolean).pop()}`;
   if (!info.index) return say("This server has no index to search in.", true);
   if (location.hash) fromAddress();
 }
