@@ -61,6 +61,14 @@ def kept_images(findings: Findings, drop: Sequence[Finding]) -> npt.NDArray[np.i
     return np.flatnonzero(keep_N[: findings.joint.start])
 
 
+def kept_though_found(findings: Findings, kept_M: npt.NDArray[np.int64]) -> dict[Finding, int]:
+    """How many of the kept images each finding is about; findings about none are left out."""
+    keep_N = np.zeros(len(findings.joint), bool)
+    keep_N[kept_M] = True
+    counts = {finding: sum(bool(keep_N[row.image]) for row in rows) for finding, rows in findings.rows.items()}
+    return {finding: count for finding, count in counts.items() if count}
+
+
 def write_cleaned(findings: Findings, kept_M: npt.NDArray[np.int64], address: str) -> None:
     """A list of the kept images: CSV where `address` ends in .csv, else an image list. Addresses are whole.
 

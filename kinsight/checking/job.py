@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from kinsight import progress, storage
-from kinsight.checking.cleaned import kept_images, write_cleaned, write_findings
+from kinsight.checking.cleaned import kept_images, kept_though_found, write_cleaned, write_findings
 from kinsight.checking.copies import Sameness, sort_copies
 from kinsight.checking.findings import Findings, collect
 from kinsight.checking.joint import Joint
@@ -22,7 +22,7 @@ from kinsight.checking.look import BIT, Limits
 from kinsight.checking.near import NO_PAIRS, near_pairs
 from kinsight.checking.page import page
 from kinsight.checking.reading import Looked, looked_at
-from kinsight.checking.summary import flat_numbers, text_table
+from kinsight.checking.summary import cleaned_words, flat_numbers, text_table
 from kinsight.checking.wrong_labels import wrong_labels
 from kinsight.data import Records, read_records
 from kinsight.errors import DataError, SpecError
@@ -67,7 +67,7 @@ def check(spec: CheckSpec | Mapping[str, Any]) -> CheckResult:
 
 
 def _read(source: Source) -> Records:
-    records = read_records(source, labelled=False)
+    records = read_records(source, labelled=False, remarks=False)
     for note in records.notes:
         progress.warn(note)
     return records
@@ -110,10 +110,12 @@ def _refuse_other(output: storage.OutputDir) -> None:
 def _write(spec: CheckSpec, findings: Findings, numbers: dict[str, Any], output: storage.OutputDir) -> None:
     storage.remove(output.address.child(HEADER))
     if spec.cleaned is not None:
-        kept_M = kept_images(findings, spec.drop)
+        kept_M = kept_images(findings, spec.dropped)
         write_cleaned(findings, kept_M, spec.cleaned)
         numbers["cleaned.images"] = len(kept_M)
-        progress.say(f"cleaned     {len(kept_M):,} of {findings.joint.start:,} images are listed in {spec.cleaned}")
+        kept = kept_though_found(findings, kept_M)
+        numbers |= {f"cleaned.kept.{finding}": count for finding, count in kept.items()}
+        progress.say(cleaned_words(spec, findings, numbers))
     write_findings(findings, output.path / FINDINGS_FILE)
     storage.write_text(output.path / PAGE, page(spec, findings, numbers))
     text = json.dumps(progress.clean(numbers), indent=1, ensure_ascii=False)

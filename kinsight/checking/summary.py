@@ -21,7 +21,7 @@ def flat_numbers(spec: CheckSpec, findings: Findings) -> dict[str, Any]:
 
     `data.images`, `data.classes`, `data.class_images.min|median|max`, `data.imbalance` (largest over smallest class),
     the same for `validation`; `classes_shared`; per finding `<finding>` and `<set>.<finding>`: numbers of images;
-    `near.least_alike`, ...: the thresholds used.
+    `near.least_alike`, ...: the thresholds used. `cleaned.images`, `cleaned.kept.<finding>`: see `cleaned_words`.
     """
     joint = findings.joint
     numbers: dict[str, Any] = {"format": FORMAT, "version": VERSION, "kinsight": __version__}
@@ -76,6 +76,15 @@ def text_table(spec: CheckSpec, findings: Findings, numbers: dict[str, Any]) -> 
         bad = not why and numbers[finding] > 0
         table.add_row(finding, *counts, f"not looked for: {why}" if why else meaning(finding, spec), style=_style(bad))
     return table
+
+
+def cleaned_words(spec: CheckSpec, findings: Findings, numbers: dict[str, Any]) -> str:
+    """What the cleaned list leaves out, and what it keeps although it was found."""
+    head = f"cleaned     {numbers['cleaned.images']:,} of {findings.joint.start:,} images are listed in {spec.cleaned}"
+    text = f"{head}; left out: {', '.join(spec.dropped)}"
+    counts = [(finding, numbers.get(f"cleaned.kept.{finding}")) for finding in FINDINGS]
+    kept = ", ".join(f"{count:,} {finding}" for finding, count in counts if count)
+    return f"{text}\ncleaned     kept although found: {kept}; --drop leaves them out by name" if kept else text
 
 
 def _style(bad: bool) -> str:

@@ -16,6 +16,8 @@ from kinsight.errors import DataError, SpecError
 # value: an integer or a name, as the text looks; id: an integer that only identifies; name: always a name
 LabelKind = Literal["value", "id", "name"]
 
+NUMBERED = "are numbered 0.."  # in the note on labels that are not 0..C-1
+
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
@@ -134,7 +136,7 @@ def _by_integer(
     notes = ()
     if not identifiers and value_C.size and value_C[-1] != len(value_C) - 1:
         notes = (
-            f"labels {value_C[0]}..{value_C[-1]} ({len(value_C)} different ones) are numbered 0..{len(value_C) - 1}; "
+            f"labels {value_C[0]}..{value_C[-1]} ({len(value_C)} different ones) {NUMBERED}{len(value_C) - 1}; "
             "the class names keep the originals",
         )
     return Numbering(number_T.astype(np.int32), _padded([str(value) for value in value_C], num_classes), notes)

@@ -30,6 +30,8 @@ Finding = Literal[
     "mislabelled",
 ]
 FINDINGS: tuple[Finding, ...] = get_args(Finding)
+Drop = Literal["unusable", Finding]
+UNUSABLE: tuple[Finding, ...] = ("missing", "broken", "unlabelled")  # what a training cannot learn from
 
 
 class CheckSpec(Spec):
@@ -59,7 +61,10 @@ class CheckSpec(Spec):
     cleaned: str | None = Field(
         default=None, description="address of the cleaned list of `data` to write: .csv, else an image list"
     )
-    drop: list[Finding] = Field(default=[], description="findings whose images the cleaned list leaves out")
+    drop: list[Drop] = Field(
+        default=["unusable"],
+        description="findings whose images the cleaned list leaves out; unusable: missing, broken and unlabelled",
+    )
     fail_on: list[Finding] = Field(default=[], description="findings that end the command with exit code 3")
     pictures: int = Field(default=40, ge=1, le=1000, description="most pictures or groups shown for each finding")
     workers: int = Field(default=4, ge=0, le=256, description="processes that read images; 0: none beside this one")
@@ -69,10 +74,10 @@ class CheckSpec(Spec):
 
     @model_validator(mode="after")
     def _settings_take_effect(self) -> "CheckSpec":
-        if self.drop and self.cleaned is None:
+        if "drop" in self.model_fields_set and self.cleaned is None:
             raise ValueError("drop has no effect without cleaned, the list to write")
         if self.cleaned is not None and not self.drop:
-            raise ValueError("cleaned needs drop: which findings to leave out, such as broken,duplicates,leaks")
+            raise ValueError("cleaned needs drop: which findings to leave out, such as unusable,duplicates,leaks")
         for name in ("drop", "fail_on"):
             asked = getattr(self, name)
             if "leaks" in asked and self.validation is None:
@@ -84,3 +89,9 @@ class CheckSpec(Spec):
             if unused:
                 raise ValueError(f"{', '.join(sorted(unused))}: no effect without bundle")
         return self
+
+    @property
+    def dropped(self) -> tuple[Finding, ...]:
+        """The findings that the cleaned list leaves out, each once, in the order of FINDINGS."""
+        asked = {*self.drop, *(UNUSABLE if "unusable" in self.drop else ())}
+        return tuple(finding for finding in FINDINGS if finding in asked)

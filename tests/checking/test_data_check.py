@@ -183,10 +183,41 @@ def test_the_cleaned_list_leaves_out_what_it_was_told_to(suffix: str, tmp_path: 
     assert after == {name: data for name, data in before.items() if name != "list.txt"}
 
 
+def test_the_cleaned_list_can_be_trained_on_and_says_what_it_keeps(
+    tmp_path: Path, faulty: Faulty, capsys: pytest.CaptureFixture[str]
+):
+    faulty.add("cut.jpg", encoded(photo(52))[:900], "class 0").add("gone.jpg", None, "class 1")
+    faulty.add("nolabel.jpg", encoded(photo(60))).add("again.jpg", encoded(photo(0), quality=50), "class 0")
+    result = run(tmp_path, faulty, cleaned=str(tmp_path / "clean.csv"))
+    records = read_records(Csv(path=str(tmp_path / "clean.csv")))
+    names = [Path(records.uri(i)).name for i in range(len(records))]
+    assert names == [*(f"plain{n}.jpg" for n in range(9)), "again.jpg"]
+    kept = {name: value for name, value in result.numbers.items() if name.startswith("cleaned.kept.")}
+    assert kept == {"cleaned.kept.duplicates": 1}
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "left out: missing, broken, unlabelled" in shown and "kept although found: 1 duplicates" in shown
+    run(tmp_path, faulty, cleaned=str(tmp_path / "clean.csv"), drop=["duplicates"])
+    assert "kept although found: 1 missing, 1 broken, 1 unlabelled" in " ".join(capsys.readouterr().err.split())
+    run(tmp_path, faulty, cleaned=str(tmp_path / "clean.csv"), drop=["unusable", "duplicates"])
+    assert len(read_records(Csv(path=str(tmp_path / "clean.csv")))) == 9
+    assert "kept although" not in capsys.readouterr().err
+
+
+def test_a_check_does_not_warn_of_what_its_table_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    faulty = Faulty(tmp_path / "set")
+    for n in range(4):
+        faulty.add(f"{n}.jpg", encoded(photo(n)), str(300 * (n % 2)))
+    faulty.rows.append(faulty.rows[0])
+    assert len(read_records(ImageList(path=faulty.list()), labelled=False).notes) == 2
+    assert run(tmp_path, faulty, cleaned=str(tmp_path / "clean.txt")).numbers["repeats"] == 1
+    shown = capsys.readouterr().err
+    assert "numbered 0" not in shown and "an earlier line" not in shown
+
+
 def test_settings_without_effect_are_refused(tmp_path: Path, faulty: Faulty):
     for settings, words in (
         ({"drop": ["broken"]}, "drop has no effect without cleaned"),
-        ({"cleaned": "x.csv"}, "cleaned needs drop"),
+        ({"cleaned": "x.csv", "drop": []}, "cleaned needs drop"),
         ({"fail_on": ["leaks"]}, "leaks need validation"),
         ({"fail_on": ["mislabelled"]}, "mislabelled needs bundle"),
         ({"mislabelled": 0.4}, "no effect without bundle"),

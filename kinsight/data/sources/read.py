@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from kinsight.data.arrow import pc
-from kinsight.data.labels import Numbering, natural_key, number_labels, refuse_header
+from kinsight.data.labels import NUMBERED, Numbering, natural_key, number_labels, refuse_header
 from kinsight.data.records import Records
 from kinsight.data.sources.folder import read_folder
 from kinsight.data.sources.image_list import read_image_list
@@ -29,12 +29,13 @@ def read_records(
     num_classes: int | None = None,
     own_vocabulary: bool = False,
     labelled: bool = True,
+    remarks: bool = True,
 ) -> Records:
     """Read all images and labels that `source` names.
 
     classes: class names in label order (see `read_class_names`). num_classes: how many classes must suffice.
     own_vocabulary: neither applies; the labels stand for themselves. labelled: an image without a label is an error;
-    without, such images have an empty list of labels.
+    without, such images have an empty list of labels. remarks: note also how labels are numbered and that lines repeat.
     Raises DataError naming file and line, StorageError if an address does not answer.
     """
     parsed = _parse(source, labelled=labelled)
@@ -46,7 +47,8 @@ def read_records(
         columns["group"] = _group_numbers(parsed.group_N)
     if parsed.line_N is not None:
         columns["line"] = pa.chunked_array([pa.array(parsed.line_N, pa.int32())])
-    notes = (*parsed.notes, *numbering.notes, *_repeats(uri_N))
+    numbered = [note for note in numbering.notes if remarks or NUMBERED not in note]
+    notes = (*parsed.notes, *numbered, *(_repeats(uri_N) if remarks else ()))
     return Records(pa.table({**columns, **parsed.extra}), numbering.class_names, str(Address.parse(source.path)), notes)
 
 
@@ -138,4 +140,6 @@ def _group_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _repeats(uri_N: pa.ChunkedArray) -> tuple[str, ...]:
     if len(uri_N) > _COUNT_REPEATS_UP_TO or not (repeats := len(uri_N) - len(pc.unique(uri_N))):
         return ()
-    return (f"{repeats} lines repeat an image that an earlier line names; they are kept, and count each time",)
+    if repeats == 1:
+        return ("1 line repeats an image that an earlier line names; it is kept, and counts each time",)
+    return (f"{repeats:,} lines repeat images that earlier lines name; they are kept, and count each time",)
