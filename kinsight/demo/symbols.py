@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kinsight.demo.alphabet import Symbol, alphabet
+from kinsight.demo.alphabet import Symbol, alphabet, ordinary
 from kinsight.demo.distort import distort
 from kinsight.demo.glyphs import FIT, glyph
 from kinsight.demo.png import png
@@ -34,7 +34,7 @@ from kinsight.errors import KinsightError, RunError, SpecError
 
 SIDE = 32
 FORMAT = "kinsight-symbols"
-VERSION = 2
+VERSION = 3
 HEADER = "symbols.json"
 PARTS = ("train", "validation", "test")
 _CHUNK = 12  # classes a process draws between two reports of progress
@@ -113,9 +113,15 @@ def draw_symbols(
 
 
 def split(classes: int, seed: int) -> dict[str, list[Symbol]]:
-    """Which symbols are drawn, by part; no symbol in two parts. A function of the two numbers only."""
-    table = alphabet()
-    chosen = np.random.default_rng([seed, len(table)]).permutation(len(table))[:classes]
+    """Which symbols are drawn, by part; no symbol in two parts. A function of the two numbers only.
+
+    What people draw first (`ordinary`) is chosen before anything else, and falls to the parts by chance as the rest.
+    """
+    table, first = alphabet(), ordinary()
+    rng = np.random.default_rng([seed, len(table)])
+    mixed = rng.permutation(len(table))
+    rare = np.array([table[row].code not in first for row in mixed])
+    chosen = rng.permutation(mixed[np.argsort(rare, kind="stable")][:classes])
     seen = classes // 2
     held = max(1, (classes - seen) // 5)
     bounds = {"train": (0, seen), "validation": (seen, seen + held), "test": (seen + held, classes)}

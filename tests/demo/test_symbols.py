@@ -13,10 +13,45 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kinsight.demo.alphabet import ALIKE, ALIKE_IN_FACE, TABLE, alphabet, find_symbols, format_table
+from kinsight.demo.alphabet import (
+    ALIKE,
+    ALIKE_IN_FACE,
+    ORDINARY,
+    TABLE,
+    alphabet,
+    find_symbols,
+    format_table,
+    ordinary,
+)
 from kinsight.demo.glyphs import FACES, candidates, distances, family, glyph, signatures
 from kinsight.demo.symbols import HEADER, PARTS, SIDE, draw_symbols, pictures, split
 from kinsight.errors import RunError, SpecError
+from kinsight.specs.demo import DemoSpec
+
+ONE_DESIGN = set("★♥♠♦✓✗")  # the fonts draw these in one way
+# Characters that a person would take for each other once size and place are gone; every other one stands for itself.
+TWINS = (
+    "Cc",
+    "Il|1",
+    "Oo0°",
+    "Ss",
+    "Vv",
+    "Ww",
+    "Xx×",
+    "Zz",
+    "Kk",
+    "Pp",
+    "Uu",
+    "Yy",
+    "-_–",
+    "μµ",
+    "Ω\u2126",
+    "∑Σ",
+    "βß",
+)
+WANTED = (
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789←↑→↓↔+-=≠<>≤≥×÷%&@#$€£?!*/\\~∞√∑∫πΩαβγδλμσφω♥★☺✓✗"
+)
 
 
 def drawn(face: str, text: str) -> np.ndarray:
@@ -40,9 +75,43 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_there_are_enough_classes_and_faces() -> None:
     symbols = alphabet()
     assert len(symbols) >= 1500
-    assert all(len(symbol.faces) >= 2 for symbol in symbols)
+    assert {chr(symbol.code) for symbol in symbols if len(symbol.faces) < 2} == ONE_DESIGN
     assert sum(len({family(face) for face in symbol.faces}) >= 2 for symbol in symbols) >= 1000
     assert len({symbol.label for symbol in symbols}) == len(symbols)
+
+
+@pytest.mark.parametrize("char", WANTED)
+def test_what_people_draw_first_is_found(char: str) -> None:
+    allowed = {char}.union(*(set(twins) for twins in TWINS if char in twins))
+    answers = {chr(symbol.code) for symbol in alphabet() if ord(char) in (symbol.code, *symbol.alike)}
+    assert len(answers) == 1 and answers <= allowed
+
+
+@pytest.mark.parametrize("pair", ["80", "90", "←_", "→_", "oD", "GB", "HB", "FE", "~_", "hb", "ΩD", "σ°"])
+def test_what_nobody_would_confuse_is_apart(pair: str) -> None:
+    answers = [{s.code for s in alphabet() if ord(char) in (s.code, *s.alike)} for char in pair]
+    assert all(answers) and not answers[0] & answers[1]
+
+
+def test_a_character_has_one_place_in_the_table() -> None:
+    places = [code for symbol in alphabet() for code in (symbol.code, *symbol.alike)]
+    assert len(places) == len(set(places))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 7])
+def test_what_people_draw_first_is_always_drawn_in_every_part(seed: int) -> None:
+    parts = {part: {s.code for s in symbols} for part, symbols in split(1500, seed).items()}
+    assert ordinary() <= set().union(*parts.values())
+    first = {part: len(codes & ordinary()) / len(ordinary()) for part, codes in parts.items()}
+    assert 0.3 < first["train"] < 0.7 and first["validation"] > 0.02 and first["test"] > 0.2
+    assert {ord(char) for char in WANTED} <= {
+        code for s in alphabet() if s.code in ordinary() for code in (s.code, *s.alike)
+    }
+
+
+def test_bounds_of_the_setting_follow_the_table() -> None:
+    assert any(getattr(bound, "le", None) == len(alphabet()) for bound in DemoSpec.model_fields["classes"].metadata)
+    assert set(WANTED) <= set(ORDINARY)
 
 
 def test_only_visible_characters_that_stand_alone() -> None:
