@@ -15,6 +15,8 @@ from kinsight.metrics import (
     bootstrap_intervals,
     decision_thresholds,
     draw_pairs,
+    pair_intervals,
+    rate_name,
     verification_metrics,
 )
 from kinsight.models import ThresholdPoint, Thresholds
@@ -94,6 +96,24 @@ def _add_verification(spec: EvaluateSpec, found: Measured, query: Side, gallery:
     found.thresholds.update(verification.thresholds)
     found.metrics["same_pairs"], found.metrics["different_pairs"] = len(pairs.same_P), len(pairs.different_P)
     found.pairs, found.decision = pairs, _decision(spec, pairs, label_N, query.fingerprint)
+    if spec.bootstrap:
+        _add_pair_intervals(spec, found, pairs, found.decision, label_N)
+
+
+def _add_pair_intervals(
+    spec: EvaluateSpec, found: Measured, pairs: DrawnPairs, decision: Thresholds, label_N: torch.Tensor
+) -> None:
+    """Bounds of the curve's numbers, and of the rates whose thresholds have bounds."""
+    bounds = {
+        name: (interval.low, interval.high)
+        for name, interval in pair_intervals(pairs, label_N, confidence=spec.confidence, seed=spec.seed).items()
+    }
+    for point in decision.points:
+        rate = rate_name(point.fmr)
+        bounds[f"tpr@fpr={rate}"] = (point.tmr_low, point.tmr_high)
+        bounds[f"fnmr@fmr={rate}"] = (1 - point.tmr_high, 1 - point.tmr_low)
+    for name, (low, high) in bounds.items():
+        found.metrics[f"{name}.low"], found.metrics[f"{name}.high"] = low, high
 
 
 def _decision(spec: EvaluateSpec, pairs: DrawnPairs, label_N: torch.Tensor, fingerprint: str | None) -> Thresholds:

@@ -6,6 +6,7 @@
 """
 
 from kinsight.metrics.classes import ClassTable, Interval, bootstrap_intervals, class_table
+from kinsight.metrics.curve_intervals import pair_intervals
 from kinsight.metrics.pairs import DrawnPairs, draw_pairs
 from kinsight.metrics.ranking import (
     average_precision,
@@ -28,6 +29,7 @@ from kinsight.metrics.verification import (
     best_threshold,
     eer,
     fold_accuracy,
+    rate_name,
     roc,
     tpr_at_fpr,
     verification_metrics,
@@ -56,8 +58,10 @@ __all__ = [
     "eer",
     "fold_accuracy",
     "map_at_r",
+    "pair_intervals",
     "precision_at",
     "r_precision",
+    "rate_name",
     "recall_at",
     "reciprocal_rank",
     "retrieval_metrics",

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kinsight.errors import DataError
 
+LEAST_CLASSES = 10  # to speak of other classes at all: of five right ones, every resample is right
 _CELLS = 2**22  # resampling counts held at a time
 
 
@@ -45,14 +46,14 @@ def bootstrap_intervals(
     """Percentile intervals of each metric's mean, resampling whole classes with replacement (cluster bootstrap).
 
     Items of a class stand or fall together, so resampling single queries would promise too much. Deterministic for a
-    seed. Raises DataError below two classes. Davison & Hinkley 1997, section 3.8; Efron 1979.
+    seed. Raises DataError below LEAST_CLASSES. Davison & Hinkley 1997, section 3.8; Efron 1979.
     """
     names = list(per_query)
     class_C, count_C, sum_MC = _sums(class_Q, [per_query[name] for name in names])
-    if len(class_C) < 2:
+    if len(class_C) < LEAST_CLASSES:
         raise DataError(
-            "metrics.one-class",
-            f"confidence intervals over classes need two classes with matches, got {len(class_C)}",
+            "metrics.few-classes",
+            f"{len(class_C)} classes with matches say too little about others; intervals need {LEAST_CLASSES}",
             remedy="Set bootstrap to 0, or evaluate on more classes.",
         )
     total_MR = _resampled(torch.cat([sum_MC, count_C[None].double()]), resamples, seed)

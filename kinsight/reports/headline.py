@@ -34,7 +34,7 @@ def _note(found: Evaluated) -> str:
     if any(name.endswith(".low") for name in metrics):
         text += (
             f" The intervals say where each number would lie {100 * found.confidence:g} % of the time if other classes "
-            "of the same kind had been measured."
+            "of the same kind had been measured; where none is given, none is measured."
         )
     elif why := found.reasons.get("intervals"):
         text += f" No intervals: {why}."
@@ -52,7 +52,10 @@ def _card(name: str, found: Evaluated) -> str:
 def _interval(metrics: Mapping[str, Any], name: str) -> str:
     low, high = metrics.get(f"{name}.low"), metrics.get(f"{name}.high")
     usable = low is not None and high is not None and low == low and high == high
-    return f"{percent(low)} to {percent(high)}" if usable else ""
+    if usable:
+        return f"{percent(low)} to {percent(high)}"
+    value = metrics.get(name)
+    return "no interval" if value is not None and value == value else ""
 
 
 def _meaning(found: Evaluated, name: str) -> str:

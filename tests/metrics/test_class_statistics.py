@@ -54,6 +54,9 @@ def test_a_thousand_resamples_of_sixty_thousand_queries_are_quick():
     assert best < 4  # processor seconds of all threads, several times what it takes
 
 
-def test_one_class_has_no_interval():
-    with pytest.raises(DataError, match="two classes"):
-        metrics.bootstrap_intervals(torch.zeros(5, dtype=torch.int64), {"x": torch.rand(5, dtype=torch.float64)})
+@pytest.mark.parametrize("classes", [1, 5, 9])
+def test_few_classes_have_no_interval(classes):
+    """Where five classes are all right, every resample is: 100 % to 100 % would be a false certainty."""
+    class_Q = torch.arange(classes).repeat_interleave(5)
+    with pytest.raises(DataError, match=f"{classes} classes with matches .* intervals need 10"):
+        metrics.bootstrap_intervals(class_Q, {"x": torch.ones(len(class_Q), dtype=torch.float64)})

@@ -79,7 +79,7 @@ def test_every_part_is_there_and_linked(text: str) -> None:
     page = Page(text)
     assert [tag["id"] for tag in page.all("section")] == NAMES
     assert [tag["href"] for tag in page.all("a")] == [f"#{name}" for name in NAMES]
-    for words in ("How often the most similar image shows the same class.", "95 % interval", "50.0 % to 90.0 %",
+    for words in ("How often the most similar image shows the same class.", "95 % interval", "50.0 % to 90.0 %", "no interval",
                   "Not measurable: too few <pairs>", "threshold 0.5", "100,000 are needed", "the best model, by Recall",
                   "Images that could not be read: 1"):  # fmt: skip
         assert words in page.text, words

@@ -142,4 +142,4 @@ def _repeats(uri_N: pa.ChunkedArray) -> tuple[str, ...]:
         return ()
     if repeats == 1:
         return ("1 line repeats an image that an earlier line names; it is kept, and counts each time",)
-    return (f"{repeats:,} lines repeat images that earlier lines name; they are kept, and count each time",)
+    return (f"{repeats:,} lines repeat an image that an earlier line names; they are kept, and count each time",)
