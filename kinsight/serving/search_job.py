@@ -43,7 +43,7 @@ def run(spec: SearchSpec) -> None:
 
 def _search(spec: SearchSpec) -> tuple[pa.Table, Queries]:
     index = Index.open(spec.index)
-    limit = find_limit(spec.bundle, spec.fmr, spec.threshold, index.metric)
+    limit = find_limit(spec.bundle, spec.fmr, spec.threshold, index.metric, index.header.normalized)
     queries = find_queries(spec, index)
     hits = index.search(queries.vector_QD, spec.k, exclude_Q=queries.exclude_Q)
     table = _results(index, queries, hits, limit)
