@@ -15,7 +15,7 @@ from kinsight.checking.joint import Joint
 from kinsight.data.reading import shown
 from kinsight.data.sources.image_list import format_line
 from kinsight.errors import DataError
-from kinsight.specs.check import Finding
+from kinsight.specs.check import FINDINGS, Finding
 
 COLUMNS = ("finding", "set", "image", "place", "label", "other", "other_place", "other_label", "value", "detail")
 
@@ -65,8 +65,8 @@ def kept_though_found(findings: Findings, kept_M: npt.NDArray[np.int64]) -> dict
     """How many of the kept images each finding is about; findings about none are left out."""
     keep_N = np.zeros(len(findings.joint), bool)
     keep_N[kept_M] = True
-    counts = {finding: sum(bool(keep_N[row.image]) for row in rows) for finding, rows in findings.rows.items()}
-    return {finding: count for finding, count in counts.items() if count}
+    counts = {finding: sum(bool(keep_N[row.image]) for row in findings.rows[finding]) for finding in FINDINGS}
+    return {finding: counts[finding] for finding in FINDINGS if counts[finding]}
 
 
 def write_cleaned(findings: Findings, kept_M: npt.NDArray[np.int64], address: str) -> None:

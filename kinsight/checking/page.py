@@ -8,6 +8,7 @@ import numpy as np
 
 from kinsight.checking.findings import Findings, Found, meaning
 from kinsight.checking.joint import SETS, Joint
+from kinsight.checking.summary import not_compared
 from kinsight.data.decode import BrokenImage
 from kinsight.data.reading import shown
 from kinsight.data.thumbnails import thumbnail
@@ -62,7 +63,10 @@ def _overview(spec: CheckSpec, findings: Findings, numbers: dict[str, Any]) -> s
         for finding in FINDINGS
     ]
     columns = ("finding", *sets, "what it means")
-    return html.section("What was found", html.table(columns, rows, numbers=range(1, len(sets) + 1)))
+    table = html.table(columns, rows, numbers=range(1, len(sets) + 1))
+    kept = [f"{numbers[name]:,} {finding}" for finding in FINDINGS if (name := f"cleaned.kept.{finding}") in numbers]
+    more = f" The cleaned list keeps, although found: {', '.join(kept)}." if kept else ""
+    return html.section("What was found", table, note=f"{not_compared(spec)}{more}")
 
 
 def _section(finding: Finding, findings: Findings, pictures: "_Pictures", spec: CheckSpec) -> str:
@@ -70,7 +74,7 @@ def _section(finding: Finding, findings: Findings, pictures: "_Pictures", spec: 
     shown_rows = rows[: spec.pictures]
     cut = len(rows) > len(shown_rows)
     more = f" The first {len(shown_rows):,} are shown; all are in findings.csv." if cut else ""
-    note = f"{len(rows):,} images: {meaning(finding, spec)}.{more}"
+    note = f"{'1 image' if len(rows) == 1 else f'{len(rows):,} images'}: {meaning(finding, spec)}.{more}"
     if finding in _PLAIN:
         cells = [(shown(joint.records.uri(row.image)), joint.place(row.image), row.detail) for row in shown_rows]
         return html.section(finding, html.table(("image", "place", "why"), cells), note=note, anchor=finding)

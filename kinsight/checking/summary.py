@@ -66,6 +66,7 @@ def text_table(spec: CheckSpec, findings: Findings, numbers: dict[str, Any]) -> 
     """What people see when the job is done."""
     parts = SETS[: len(findings.joint.parts)]
     table = Table(title=_title(findings, numbers), title_justify="left", caption_justify="left")
+    table.caption = not_compared(spec)
     table.add_column("finding", no_wrap=True)
     for name in parts:
         table.add_column(name, justify="right", no_wrap=True)
@@ -76,6 +77,13 @@ def text_table(spec: CheckSpec, findings: Findings, numbers: dict[str, Any]) -> 
         bad = not why and numbers[finding] > 0
         table.add_row(finding, *counts, f"not looked for: {why}" if why else meaning(finding, spec), style=_style(bad))
     return table
+
+
+def not_compared(spec: CheckSpec) -> str:
+    """Which copies nobody looked for."""
+    if not spec.near:
+        return "Copies: only of the same file or the same pixels; others were not looked for."
+    return "Copies: mirrored and turned ones, and small parts of an image, are not looked for."
 
 
 def cleaned_words(spec: CheckSpec, findings: Findings, numbers: dict[str, Any]) -> str:

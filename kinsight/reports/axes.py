@@ -10,7 +10,7 @@ from kinsight.reports.html import escape
 
 # Of the drawing, in its own units: about pixels, as charts are shown two or three in a row.
 WIDTH, HEIGHT = 440, 260
-LEFT, RIGHT, TOP, BOTTOM = 50, 12, 10, 40
+LEFT, RIGHT, TOP, BOTTOM = 60, 12, 10, 40
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,6 @@ def frame(x: Scale, y: Scale, x_label: str, *, share: bool = False) -> str:
 def number(value: float) -> str:
     """A value as an axis shows it."""
     if value and (abs(value) < 1e-3 or abs(value) >= 1e6):
-        mantissa, _, exponent = f"{value:.3g}".partition("e")
-        return f"{mantissa}e{int(exponent)}" if exponent else mantissa
+        mantissa, _, exponent = f"{value:.2e}".partition("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
     return f"{value:,.6g}" if abs(value) < 1e3 else f"{value:,.0f}"

@@ -64,8 +64,9 @@ class Trained:
 class Report:
     """Everything on a page.
 
-    lead: a sentence under the title. missing: why there is no evaluation and how to get one. facts: (name, value) of
-    what was run. settings: the resolved ones as YAML, without signatures. broken: (address, reason) of skipped images.
+    lead: a sentence under the title. missing: why there is no evaluation and how to get one, a command on a line of its
+    own. facts: (name, value) of what was run. settings: the resolved ones as YAML, without signatures. broken:
+    (address, reason) of skipped images.
     """
 
     title: str

@@ -3,6 +3,7 @@
 import base64
 import html
 import json
+import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
@@ -15,6 +16,9 @@ from kinsight.reports.captions import printable
 
 # Nothing on a page may reach a server, whatever a file or class is called.
 _POLICY = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+
+_LONG_WORD = 24
+_PIECE = re.compile(r"[^/\\_.:&=-]{1,24}[/\\_.:&=-]?|[/\\_.:&=-]{1,24}")
 
 
 def document(title: str, parts: Iterable[str], *, note: str = "", scripts: Sequence[str] = ()) -> str:
@@ -49,7 +53,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: 
     """Rows of plain text. numbers: positions of the columns that are aligned to the right."""
     head = "".join(f"<th{_right(place in numbers)}>{escape(name)}" for place, name in enumerate(columns))
     body = "".join(
-        "<tr>" + "".join(f"<td{_right(place in numbers)}>{escape(cell)}" for place, cell in enumerate(row))
+        "<tr>" + "".join(f"<td{_right(place in numbers)}>{breakable(cell)}" for place, cell in enumerate(row))
         for row in rows
     )
     return f"<div class=scroll><table><thead><tr>{head}<tbody>{body}</table></div>"
@@ -124,6 +128,12 @@ def data_uri(image: np.ndarray) -> str:
 def escape(text: object) -> str:
     """Plain text for HTML, attributes included; control and direction characters are taken out."""
     return html.escape(printable(str(text)), quote=True)
+
+
+def breakable(text: object) -> str:
+    """Plain text for HTML; long words, such as addresses, may break after a separator, or where there is none."""
+    pieces = (_PIECE.findall(word) if len(word) > _LONG_WORD else [word] for word in printable(str(text)).split(" "))
+    return " ".join("<wbr>".join(html.escape(piece, quote=True) for piece in word) for word in pieces)
 
 
 def printable_line(text: str) -> str:

@@ -6,12 +6,12 @@ from kinsight import progress, storage
 from kinsight.reports.evaluated import Report
 from kinsight.reports.example_sections import example_sections
 from kinsight.reports.headline import headline_section
-from kinsight.reports.html import asset, document, escape, paragraph, section
+from kinsight.reports.html import asset, document, escape, paragraph, preformatted, section
 from kinsight.reports.images import Images
 from kinsight.reports.map_section import map_section
 from kinsight.reports.pair_section import pair_section
 from kinsight.reports.run_section import run_section
-from kinsight.reports.training_section import training_section
+from kinsight.reports.training_section import training_cards, training_section
 from kinsight.specs.report import ReportSpec
 
 FOLDER, PAGE = "report", "index.html"
@@ -43,7 +43,7 @@ def report_page(report: Report, settings: ReportSpec, *, device: torch.device) -
     if found is not None:
         parts["In short"] = ("short", headline_section(found))
     elif report.missing:
-        parts["In short"] = ("short", section("In short", paragraph(report.missing), anchor="short"))
+        parts["In short"] = ("short", _unmeasured(report))
     if report.trained is not None:
         parts["Training"] = ("training", training_section(report.trained))
     if found is not None:
@@ -63,6 +63,12 @@ def report_page(report: Report, settings: ReportSpec, *, device: torch.device) -
         note=report.lead,
         scripts=(asset("charts.js"), asset("map.js")),
     )
+
+
+def _unmeasured(report: Report) -> str:
+    words, _, command = report.missing.partition("\n")
+    cards = training_cards(report.trained) if report.trained is not None else ""
+    return section("In short", cards, paragraph(words), preformatted(command) if command else "", anchor="short")
 
 
 def _images(report: Report) -> Images:

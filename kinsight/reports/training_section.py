@@ -5,22 +5,36 @@ from typing import Any
 
 import numpy as np
 
+from kinsight.reports.axes import number
 from kinsight.reports.charts import Line, charts, line_chart
 from kinsight.reports.curves import Curve, curve, metric_curves, smooth
 from kinsight.reports.evaluated import Trained
-from kinsight.reports.html import section
+from kinsight.reports.html import numbers, section
 from kinsight.reports.words import display_name
 
 _FEW = 30  # values below which nothing is smoothed
 
 
 def training_section(trained: Trained) -> str:
-    """Three charts: loss, validation metrics, learning rate."""
+    """Charts of loss, validation metrics where there are any, and learning rate."""
     rows = trained.rows
-    return section(
-        "Training", charts(_loss(rows), _validation(rows, trained.judged), _rate(rows)), note=_note(trained),
-        anchor="training",
-    )  # fmt: skip
+    figures = [_loss(rows), _validation(rows, trained.judged), _rate(rows)]
+    drawn = charts(*(figure for figure in figures if figure))
+    return section("Training", drawn, note=_note(trained), anchor="training")
+
+
+def training_cards(trained: Trained) -> str:
+    """What a training without validation can say of itself, in large numbers."""
+    loss, rate = curve(trained.rows, "train", "loss"), curve(trained.rows, "train", "lr")
+    if not len(loss.step):
+        return ""
+    tenth = max(1, len(loss.value) // 10)
+    before, after = float(loss.value[:tenth].mean()), float(loss.value[-tenth:].mean())
+    cards = [("optimizer steps", f"{int(loss.step.max()):,}", "logged to the end")]
+    cards.append(("training loss", f"{after:.4g}", f"at first {before:.4g}"))
+    if len(rate.step):
+        cards.append(("learning rate", number(float(rate.value[-1])), f"at most {number(float(rate.value.max()))}"))
+    return numbers(cards)
 
 
 def _note(trained: Trained) -> str:
@@ -28,7 +42,7 @@ def _note(trained: Trained) -> str:
     text = f"{max(steps):,} optimizer steps" if steps else "No step was logged"
     curves = metric_curves(trained.rows, trained.judged)
     if not curves:
-        return f"{text}; no validation, so the last model counts as the best."
+        return f"{text}; there was no validation set, so the last model counts as the best."
     best = int(curves[0].value.argmax())
     value, step = curves[0].value[best], int(curves[0].step[best])
     return f"{text}; the best model, by {display_name(curves[0].name)} {value:.4f}, is that of step {step:,}."
@@ -45,8 +59,9 @@ def _loss(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _validation(rows: Sequence[Mapping[str, Any]], judged: str | None) -> str:
+    """Empty where nothing was validated: the note says so, and the other charts get the room."""
     lines = [_line(display_name(found.name), found) for found in metric_curves(rows, judged)]
-    return line_chart("validation", "Validation", lines, x_label="step", dots=True, empty="there was no validation set")
+    return line_chart("validation", "Validation", lines, x_label="step", dots=True) if lines else ""
 
 
 def _rate(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -58,7 +58,7 @@ def conclude(prepared: Prepared, run: RunFolder, broken: Broken, stop: StopReque
 
 _NO_VALIDATION = (
     "Not measured: this training had no validation images, so nobody knows yet how well the model retrieves. "
-    "Set data.validation for the next one, or measure this one on labelled images: "
+    "Set data.validation for the next one, or measure this one on labelled images:\n"
     "kinsight evaluate --bundle {output} --data.path LIST --output FOLDER"
 )
 

@@ -195,6 +195,8 @@ def test_the_cleaned_list_can_be_trained_on_and_says_what_it_keeps(
     kept = {name: value for name, value in result.numbers.items() if name.startswith("cleaned.kept.")}
     assert kept == {"cleaned.kept.duplicates": 1}
     shown = " ".join(capsys.readouterr().err.split())
+    page = (tmp_path / "check/report/index.html").read_text()
+    assert "mirrored and turned ones" in page and "The cleaned list keeps, although found: 1 duplicates." in page
     assert "left out: missing, broken, unlabelled" in shown and "kept although found: 1 duplicates" in shown
     run(tmp_path, faulty, cleaned=str(tmp_path / "clean.csv"), drop=["duplicates"])
     assert "kept although found: 1 missing, 1 broken, 1 unlabelled" in " ".join(capsys.readouterr().err.split())

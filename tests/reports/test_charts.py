@@ -42,7 +42,16 @@ def test_scales_map_ends_to_ends() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(0, "0"), (0.25, "0.25"), (1e-5, "1e-5"), (2500, "2,500"), (0.30000000000000004, "0.3")]
+    ("value", "shown"),
+    [
+        (0, "0"),
+        (0.25, "0.25"),
+        (1e-5, "1e-5"),
+        (2500, "2,500"),
+        (1.5e-4, "1.5e-4"),
+        (-2.5e6, "-2.5e6"),
+        (0.30000000000000004, "0.3"),
+    ],
 )
 def test_numbers_on_axes(value: float, shown: str) -> None:
     assert number(value) == shown

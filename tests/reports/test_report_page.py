@@ -1,5 +1,6 @@
 """The report as a page: whole, self-contained, and harmless whatever classes and files are called."""
 
+import html
 import json
 import re
 import shutil
@@ -13,6 +14,7 @@ import torch
 from report_cases import HOSTILE, clusters, evaluation, with_pictures
 
 from kinsight.reports.evaluated import Report, Trained
+from kinsight.reports.html import breakable
 from kinsight.reports.page import report_page, write_report
 from kinsight.specs.report import ReportSpec
 
@@ -79,9 +81,9 @@ def test_every_part_is_there_and_linked(text: str) -> None:
     page = Page(text)
     assert [tag["id"] for tag in page.all("section")] == NAMES
     assert [tag["href"] for tag in page.all("a")] == [f"#{name}" for name in NAMES]
-    for words in ("How often the most similar image shows the same class.", "95 % interval", "50.0 % to 90.0 %", "no interval",
+    for words in ("How often the most similar image shows the same class.", "95 % interval", "50.0 % to 90.0 %",
                   "Not measurable: too few <pairs>", "threshold 0.5", "100,000 are needed", "the best model, by Recall",
-                  "Images that could not be read: 1"):  # fmt: skip
+                  "Images that could not be read: 1", "no interval"):  # fmt: skip
         assert words in page.text, words
 
 
@@ -155,7 +157,18 @@ def test_queries_and_gallery(tmp_path: Path) -> None:
 def test_without_evaluation_the_page_says_what_is_missing() -> None:
     page = Page(report_page(Report("x", trained=Trained([], None), missing="No <validation>"), FAST, device=CPU))
     assert "No <validation>" in page.text and "no training step was logged" in page.text
+    text = report_page(Report("x", trained=Trained(rows()[:900], None), missing="How:\nkinsight x"), FAST, device=CPU)
+    assert "<p>How:</p><pre>kinsight x</pre>" in text and "there was no validation set" in text
+    assert text.count('<figure class="chart">') == 2, "no empty third"
     assert [tag["id"] for tag in page.all("section")] == ["short", "training", "run"]
+
+
+def test_only_long_words_break_and_their_text_stays() -> None:
+    assert breakable("duplicates of <b>") == "duplicates of &lt;b&gt;"
+    for word in ("s3://bucket/folder/of_images/plain-1.jpg", "a" * 70, "/" * 60, "&" * 40):
+        broken = breakable(f"in {word} here")
+        assert "<wbr>" in broken and html.unescape(broken.replace("<wbr>", "")) == f"in {word} here"
+        assert max(len(html.unescape(part)) for part in broken.split("<wbr>")) <= 30
 
 
 def test_written_whole_at_its_place(report: Report, text: str, tmp_path: Path) -> None:
