@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from kinsight import progress, storage
-from kinsight.demo.symbols import HEADER, SymbolSet, draw_symbols
+from kinsight.demo.symbols import HEADER, VERSION, SymbolSet, draw_symbols
 from kinsight.errors import SpecError
 from kinsight.evaluation import embed, evaluate
 from kinsight.evaluation.evaluate import run as evaluate_and_show
@@ -56,13 +56,18 @@ def _refuse_other_symbols(spec: DemoSpec, folder: Path, overwrite: bool) -> None
     before = json.loads(storage.read_text(header))["settings"] if header.exists() else None
     if overwrite:
         storage.remove(folder / "untrained" / "metrics.json")
-    elif before is not None and (before["classes"], before["seed"]) != (spec.classes, spec.seed):
+    elif before is not None and _drawn(before) != {"classes": spec.classes, "seed": spec.seed, "version": VERSION}:
         raise SpecError(
             "demo.other-settings",
-            f"holds a demo of {before['classes']} classes and seed {before['seed']}",
+            f"holds a demo of {before['classes']} classes and seed {before['seed']}, drawn by version "
+            f"{before['version']}",
             field=f"output={spec.output}",
             remedy="choose another output, or --overwrite to replace that demo",
         )
+
+
+def _drawn(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: settings.get(name) for name in ("classes", "seed", "version")}
 
 
 def _draw(spec: DemoSpec, folder: Path) -> SymbolSet:

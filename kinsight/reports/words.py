@@ -61,7 +61,11 @@ def rate_words(name: str) -> str:
 def headline_names(metrics: Mapping[str, Any]) -> list[str]:
     """The numbers shown large, in order: the usual ones, and the strictest rate that could be measured."""
     names = [name for name in HEADLINES if name in metrics]
-    rates = [name for name, value in metrics.items() if name.startswith("tpr@fpr=") and value is not None]
+    rates = [
+        name
+        for name, value in metrics.items()
+        if name.startswith("tpr@fpr=") and not name.endswith((".low", ".high")) and value is not None
+    ]
     return names + sorted(rates, key=lambda name: float(name.rpartition("=")[2]))[:1]
 
 

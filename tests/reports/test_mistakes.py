@@ -8,6 +8,7 @@ from report_cases import clusters, evaluation
 
 from kinsight.reports import mistakes
 from kinsight.reports.mistakes import confused_pairs, find_mistakes, hardest_classes, right_Q
+from kinsight.reports.words import headline_names
 
 CPU = torch.device("cpu")
 
@@ -54,3 +55,8 @@ def test_no_mistake() -> None:
     got = find_mistakes(found, CPU)
     assert got.total == len(got) == 0
     assert confused_pairs(found, got, 5) == [] == hardest_classes(found, 5)
+
+
+def test_the_bounds_of_a_rate_are_no_rates_of_their_own():
+    metrics = {"tpr@fpr=1e-1": 0.9, "tpr@fpr=1e-1.low": 0.8, "tpr@fpr=1e-1.high": 0.95, "tpr@fpr=1e-2": 0.5}
+    assert headline_names(metrics) == ["tpr@fpr=1e-2"]
