@@ -55,7 +55,9 @@ class Structure(ABC):
     def candidates(self, query_QD: np.ndarray, wanted: int, effort: int, live: Any | None) -> np.ndarray:
         """int64 (Q, wanted) rows that are probably near, -1 for none; queries as `prepared` gives them."""
         faiss.omp_set_num_threads(torch.get_num_threads())  # faiss keeps a number of its own, per thread
-        return self.faiss.search(query_QD, wanted, params=self.parameters(wanted, effort, live))[1]
+        # faiss.contrib.torch_utils, which other libraries import, replaces `search` by one without params.
+        search = getattr(self.faiss, "search_numpy", self.faiss.search)
+        return search(query_QD, wanted, params=self.parameters(wanted, effort, live))[1]
 
     def save(self, path: Path) -> None:
         """Write to a local file."""
