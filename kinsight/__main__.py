@@ -1,7 +1,6 @@
 """`python -m kinsight` is the command line."""
 
-import sys
-
 from kinsight.cli import main
+from kinsight.parallel.leave import leave
 
-sys.exit(main())
+leave(main())

@@ -8,6 +8,7 @@ from typing import Any
 
 from kinsight.errors import KinsightError
 from kinsight.parallel.launch import end_with_launcher, report_crash, report_failure
+from kinsight.parallel.leave import leave
 from kinsight.training.run import train
 
 
@@ -39,4 +40,4 @@ def _hush_children() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

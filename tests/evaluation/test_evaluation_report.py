@@ -45,7 +45,7 @@ def test_broken_images_and_signatures(images: dict[str, object], pictures: Path,
     (tmp_path / "list.txt").write_text("\n".join([*lines, "cut.png\t1"]) + "\n")
     data = {"path": str(tmp_path / "list.txt")}
     text = evaluate(tmp_path / "out", **images | {"data": data, "max_broken": 0.5})
-    assert "Images that could not be read: 1" in text and "cut.png" in text
+    assert "Images that could not be read: 1" in text and "cut.png" in text.replace("<wbr>", "")
 
 
 @pytest.mark.parametrize("kind", ["tsne", "pca", "none"])
