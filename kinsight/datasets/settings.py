@@ -14,7 +14,7 @@ _DRAWINGS: dict[str, Any] = {
         "cache": "memory",
         "workers": 2,
     },
-    "model": {"backbone": "conv4", "pretrained": None, "embedding_dim": 64, "pooling": {"kind": "max"}},
+    "model": {"backbone": "conv4", "pretrained": None, "embedding_dim": 128, "pooling": {"kind": "flat"}},
     "loss": {"kind": "cosface", "margin": 0.15, "scale": 16.0},
     "optimizer": {"kind": "adamw", "lr": 0.003},
     "schedule": {"kind": "cosine", "warmup_steps": 50},

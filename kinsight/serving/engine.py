@@ -169,7 +169,7 @@ def live_row(index: Index, row: int) -> int:
     """`row`, if an item is there that has not been deleted. Raises NoSuchItem."""
     if not 0 <= row < index.num_rows:
         raise NoSuchItem("serve.no-item", f"the index has rows 0 to {index.num_rows - 1}", field=f"row={row}")
-    if np.isin(row, index.dead_rows()):
+    if not index.is_live(row):
         raise NoSuchItem("serve.no-item", "this item has been deleted", field=f"row={row}")
     return row
 

@@ -53,7 +53,7 @@ def _note(results: pa.Table, queries: Queries, limit: Limit, most: int) -> str:
     if len(queries) > most:
         words.append(f"the first {most:,} queries are shown")
     if limit.threshold is None:
-        words.append("no threshold is known, so nothing is marked as accepted")
+        words.append(f"nothing is marked as accepted: {limit.source}")
     else:
         rate = f", measured for a false-match rate of {limit.fmr:g}" if limit.fmr is not None else ""
         words.append(f"green: accepted, similarity {limit.threshold:.4f} or more{rate}")

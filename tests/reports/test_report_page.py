@@ -3,14 +3,13 @@
 import html
 import json
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import torch
+from browser import needs_browser, open_page
 from report_cases import HOSTILE, clusters, evaluation, with_pictures
 
 from kinsight.reports.evaluated import Report, Trained
@@ -178,18 +177,13 @@ def test_written_whole_at_its_place(report: Report, text: str, tmp_path: Path) -
     assert [path.name for path in (tmp_path / "out/report").iterdir()] == ["index.html"]
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
+@needs_browser
 def test_scripts_run_in_a_browser(text: str, tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text(text, encoding="utf-8")
-    words = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
-    done = subprocess.run(
-        ["chromium", *words, f"file://{tmp_path / 'index.html'}"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    page = Page(done.stdout)
+    with open_page((tmp_path / "index.html").as_uri()) as shown:
+        shown.wait("document.body.innerText.includes('72 items')")
+        page = Page(shown.evaluate("document.documentElement.outerHTML"))
+        assert not shown.errors
     assert "72 items, 12 classes" in page.text, "the map's script has counted them"
     assert len([tag for tag in page.all("div") if tag.get("class") == "told"]) == 5, "one for each chart"
     assert not [tag for tag in page.all("img") if tag.get("src") == "x"]

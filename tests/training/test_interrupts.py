@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from paced import rest_at_each_step
 from train_runs import Run, Settings, checkpoints, finish, flags, outcome, rows, start
 
 
@@ -28,27 +29,27 @@ def test_stopped_and_resumed(settings: Settings, image_folder: Path, tmp_path: P
         "data.augment.kind": "light",
         "data.workers": 2,
         "model.neck.kind": "bnneck",
-        "steps": 50,
+        "steps": 30,
     }
     output = tmp_path / "stopped"
     words = ["train", *flags(base | {"output": str(output)})]
     finish(["train", *flags(base | {"output": str(tmp_path / "whole")})], tmp_path / "whole.log")
 
     # from a terminal: every process gets it; from a scheduler: likewise; from a supervisor: the main process alone
-    run = start(words, tmp_path / "log1")
+    run = start(words, tmp_path / "log1", before=rest_at_each_step)
     assert _to_the_group(run, signal.SIGINT, _trained(output)) == 130
     step = int(checkpoints(output)[-1].removeprefix("step-"))
-    assert f"interrupted: stopped at step {step} of 50; the state is saved in {output}" in run.text
+    assert f"interrupted: stopped at step {step} of 30; the state is saved in {output}" in run.text
     assert run.text.count("stopping after this step and saving") == 1
     assert "give the same command again" in run.text and "Traceback" not in run.text
 
-    run = start(words, tmp_path / "log2")
+    run = start(words, tmp_path / "log2", before=rest_at_each_step)
     assert _to_the_group(run, signal.SIGTERM, lambda: len(rows(output)) > 2 and rows(output)[-1]["step"] > step) == 130
-    assert f"going on    from step {step} of 50" in run.text
+    assert f"going on    from step {step} of 30" in run.text
     assert "error" not in run.text and "Traceback" not in run.text
     step = int(checkpoints(output)[-1].removeprefix("step-"))
 
-    run = start(words, tmp_path / "log3")
+    run = start(words, tmp_path / "log3", before=rest_at_each_step)
     assert run.signal_when(lambda: rows(output)[-1]["step"] > step, signal.SIGTERM) == 130
 
     finish(words, tmp_path / "log4")

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from paced import rest_in_launched
 from train_runs import Run, Settings, checkpoints, finish, finish_group, flags, outcome, rows, start
 
 from kinsight.parallel.launch import end_with_launcher
@@ -48,12 +49,14 @@ def test_lost_processes_and_stops(settings: Settings, image_folder: Path, tmp_pa
         "data.validation.path": str(image_folder / "validation/list.txt"),
         "model.neck.kind": "bnneck",
         "precision": "fp32",
-        "steps": 90,
+        "steps": 40,
         "checkpoint.every-epochs": 1,
     }
     words = ["train", *flags(base | {"output": str(output), "nproc": 2, "data.workers": 2})]
 
-    run = start(words, tmp_path / "log1")
+    slowly = partial(rest_in_launched, tmp_path)
+
+    run = start(words, tmp_path / "log1", before=slowly)
     _wait(lambda: len(checkpoints(output)) > 1, run)
     workers = _workers(run)
     assert set(workers) == {0, 1}
@@ -67,8 +70,8 @@ def test_lost_processes_and_stops(settings: Settings, image_folder: Path, tmp_pa
 
     # Ctrl-C in a terminal: the launcher's process group
     step = rows(output)[-1]["step"]
-    run = start(words, tmp_path / "log2")
-    _wait(lambda: rows(output)[-1]["step"] > step + 4, run)
+    run = start(words, tmp_path / "log2", before=slowly)
+    _wait(lambda: rows(output)[-1]["step"] > step, run)
     workers = _workers(run)
     os.killpg(run.pid, signal.SIGINT)
     assert run.wait() == 130

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from paced import rest_at_each_step
 from safetensors.numpy import load_file
 from train_runs import Settings, checkpoints, finish, finish_group, flags, outcome, rows, start_group
 
@@ -65,7 +66,7 @@ def test_three_processes_killed_and_resumed(settings: Settings, image_folder: Pa
         return ["train", *flags(base | {"output": str(tmp_path / name)})]
 
     finish_group(words("whole"), 3, tmp_path / "whole.log")
-    runs = start_group(words("killed"), 3, tmp_path / "killed.log")
+    runs = start_group(words("killed"), 3, tmp_path / "killed.log", before=rest_at_each_step)
     runs[0].signal_when(lambda: "step-00000006" in checkpoints(tmp_path / "killed"))
     for run in runs[1:]:
         run.process.kill()

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from paced import rest_at_each_step
 from safetensors.numpy import load_file
 from servers import rclone_server
 from train_runs import Settings, checkpoints, finish, finish_group, flags, rows, start
@@ -37,13 +38,14 @@ def test_everything_remote(
         scratch.mkdir()
         environment["KINSIGHT_SCRATCH"] = str(scratch)
 
-        run = start(words, tmp_path / "log1", **environment)
+        run = start(words, tmp_path / "log1", before=rest_at_each_step, **environment)
         run.signal_when(lambda: len(checkpoints(output)) == 2)
         step = max(int(name.removeprefix("step-")) for name in checkpoints(output))
         assert not (output / "run.json").exists()
 
         # stopped on request: everything is on the server before the process is gone
-        run = start(["train", *flags(base | {"data.workers": 1})], tmp_path / "log2", **environment)
+        others = ["train", *flags(base | {"data.workers": 1})]
+        run = start(others, tmp_path / "log2", before=rest_at_each_step, **environment)
         assert run.signal_when(lambda: max(checkpoints(output)) > f"step-{step:08d}", signal.SIGINT) == 130
         assert "from step" in run.text and "the state is saved in s3://" in run.text
         _is_mirrored(output)
