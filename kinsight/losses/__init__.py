@@ -1,37 +1,85 @@
 """Losses of metric learning, for `kinsight train` and for anybody's own loop.
 
-    from kinsight.losses import ArcFace, supcon
+    from kinsight.losses import ArcFace, HardPairs, Triplet
     head = ArcFace(num_classes=1000, embedding_dim=512)          # its parameters go to the optimizer, too
     loss, stats = head(embeddings, labels)
+    loss = Triplet(margin=0.2)(embeddings, labels, miner=HardPairs())
 
-Heads over classes are modules with the class weights inside; losses over pairs are functions. Logits and losses are
-computed in float32 at least, also under autocast.
+Heads over classes are modules with the class weights inside; losses over pairs are functions with their settings bound,
+over any relation of `kinsight.relations`. Logits and losses are computed in float32 at least, also under autocast.
 """
 
 from kinsight.losses.angle_multiple import LargeMarginSoftmax, SphereFace
 from kinsight.losses.arcface import ArcFace
+from kinsight.losses.batch_losses import BatchLoss, NPairs, Quadruplet, VICReg
 from kinsight.losses.build import build_objective
+from kinsight.losses.circle import Circle
+from kinsight.losses.contrastive import Contrastive
 from kinsight.losses.cosine_margin import AMSoftmax, CosFace
+from kinsight.losses.eml import Eml
+from kinsight.losses.fast_ap import FastAP
 from kinsight.losses.head import ClassHead
-from kinsight.losses.objective import HeadTerm, Objective, PairTerm
+from kinsight.losses.info_nce import InfoNCE
+from kinsight.losses.memory import Memory
+from kinsight.losses.miners import (
+    Angular,
+    Consecutive,
+    DistanceWeighted,
+    HardPairs,
+    MultiSimilarityPairs,
+    SemiHard,
+)
+from kinsight.losses.multi_similarity import MultiSimilarity
+from kinsight.losses.objective import BatchTerm, HeadTerm, Objective, PairTerm
+from kinsight.losses.pairs import Block, Miner, PairLoss, Part, pair_sums
+from kinsight.losses.recall_at_k import RecallAtK
+from kinsight.losses.sigmoid_pairs import SigmoidPairs
+from kinsight.losses.smooth_ap import SmoothAP
 from kinsight.losses.smoothed_cross_entropy import SmoothedCrossEntropy
 from kinsight.losses.softmax import NormalizedSoftmax, Softmax
-from kinsight.losses.supcon import supcon, supcon_anchors
+from kinsight.losses.supcon import SupCon
+from kinsight.losses.triplet import Triplet
 
 __all__ = [
     "AMSoftmax",
+    "Angular",
     "ArcFace",
+    "BatchLoss",
+    "BatchTerm",
+    "Block",
+    "Circle",
     "ClassHead",
+    "Consecutive",
+    "Contrastive",
     "CosFace",
+    "DistanceWeighted",
+    "Eml",
+    "FastAP",
+    "HardPairs",
     "HeadTerm",
+    "InfoNCE",
     "LargeMarginSoftmax",
+    "Memory",
+    "Miner",
+    "MultiSimilarity",
+    "MultiSimilarityPairs",
+    "NPairs",
     "NormalizedSoftmax",
     "Objective",
+    "PairLoss",
     "PairTerm",
+    "Part",
+    "Quadruplet",
+    "RecallAtK",
+    "SemiHard",
+    "SigmoidPairs",
+    "SmoothAP",
     "SmoothedCrossEntropy",
     "Softmax",
     "SphereFace",
+    "SupCon",
+    "Triplet",
+    "VICReg",
     "build_objective",
-    "supcon",
-    "supcon_anchors",
+    "pair_sums",
 ]

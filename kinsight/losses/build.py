@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from typing import assert_never
 
 from kinsight.losses.angle_multiple import LargeMarginSoftmax, SphereFace
@@ -10,12 +9,15 @@ from kinsight.losses.arcface import ArcFace
 from kinsight.losses.cosine_margin import AMSoftmax, CosFace
 from kinsight.losses.head import ClassHead
 from kinsight.losses.numerics import mixed_seed
-from kinsight.losses.objective import HeadTerm, Objective, PairTerm
+from kinsight.losses.objective import HeadTerm, Objective, Term
+from kinsight.losses.pair_terms import Pairs, build_pair_term
 from kinsight.losses.smoothed_cross_entropy import SmoothedCrossEntropy
 from kinsight.losses.softmax import NormalizedSoftmax, Softmax
-from kinsight.losses.supcon import supcon_anchors
 from kinsight.parallel.collectives import Group
+from kinsight.relations import Relation, SameLabel
 from kinsight.specs import losses as specs
+
+_SAME_LABEL = SameLabel()
 
 
 def build_objective(
@@ -27,20 +29,24 @@ def build_objective(
     extra: Sequence[specs.Loss] = (),
     seed: int = 0,
     group: Group = None,
+    relation: Relation = _SAME_LABEL,
+    target_shape: tuple[int, ...] = (),
 ) -> Objective:
     """The main loss, its cross-entropy term if it has one, and the extra terms, each with class weights of its own.
 
+    relation: how losses over pairs read the targets. target_shape: of one image's target, () for a class id.
     aux_dim: length of the auxiliary features the cross-entropy term reads; None: it reads the embeddings.
     Terms are named by their kind ("am-softmax", "ce"), a second one of a kind with "-2". Equal seeds: equal weights.
     Raises SpecError when a loss over classes has fewer than two of them.
     """
     numbers: Counter[str] = Counter()
 
-    def term(spec: specs.Loss) -> HeadTerm | PairTerm:
+    def term(spec: specs.Loss) -> Term:
         numbers[spec.kind] += 1
         suffix = f"-{numbers[spec.kind]}" if numbers[spec.kind] > 1 else ""
         seed_here = mixed_seed(seed, numbers.total())
-        return _build_term(spec, spec.kind + suffix, num_classes, embedding_dim, seed_here)
+        pairs = Pairs(relation, embedding_dim, target_shape)
+        return _build_term(spec, spec.kind + suffix, num_classes, seed_here, pairs)
 
     terms = [term(loss)]
     if loss.ce is not None:
@@ -51,29 +57,30 @@ def build_objective(
     return Objective(terms, group=group)
 
 
-def _build_term(spec: specs.Loss, name: str, num_classes: int, embedding_dim: int, seed: int) -> HeadTerm | PairTerm:
+def _build_term(spec: specs.Loss, name: str, num_classes: int, seed: int, pairs: Pairs) -> Term:
+    if isinstance(spec, specs.OverPairs):
+        return build_pair_term(spec, name, pairs)
+    return HeadTerm(name, spec.weight, _build_head(spec, num_classes, pairs.embedding_dim, seed))
+
+
+def _build_head(spec: specs.OverClasses, num_classes: int, embedding_dim: int, seed: int) -> ClassHead:
     sizes = (num_classes, embedding_dim)
-    head: ClassHead
     match spec:
         case specs.Softmax():
-            head = Softmax(*sizes, seed=seed)
+            return Softmax(*sizes, seed=seed)
         case specs.NormalizedSoftmax():
-            head = NormalizedSoftmax(*sizes, temperature=spec.temperature, seed=seed)
+            return NormalizedSoftmax(*sizes, temperature=spec.temperature, seed=seed)
         case specs.AMSoftmax():
-            head = AMSoftmax(*sizes, margin=spec.margin, scale=spec.scale, seed=seed)
+            return AMSoftmax(*sizes, margin=spec.margin, scale=spec.scale, seed=seed)
         case specs.CosFace():
-            head = CosFace(*sizes, margin=spec.margin, scale=spec.scale, seed=seed)
+            return CosFace(*sizes, margin=spec.margin, scale=spec.scale, seed=seed)
         case specs.ArcFace():
-            head = ArcFace(*sizes, margin_deg=spec.margin_deg, scale=spec.scale, seed=seed)
+            return ArcFace(*sizes, margin_deg=spec.margin_deg, scale=spec.scale, seed=seed)
         case specs.LargeMarginSoftmax():
-            head = LargeMarginSoftmax(*sizes, margin=spec.margin, scale=spec.scale, seed=seed)
+            return LargeMarginSoftmax(*sizes, margin=spec.margin, scale=spec.scale, seed=seed)
         case specs.SphereFace():
-            head = SphereFace(*sizes, margin=spec.margin, scale=spec.scale, seed=seed)
-        case specs.SupCon():
-            return PairTerm(name, spec.weight, partial(supcon_anchors, temperature=spec.temperature))
-        case _:
-            assert_never(spec)
-    return HeadTerm(name, spec.weight, head)
+            return SphereFace(*sizes, margin=spec.margin, scale=spec.scale, seed=seed)
+    assert_never(spec)
 
 
 def _build_ce(

@@ -7,30 +7,28 @@ ranks' batches differ in size.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from kinsight.errors import SpecError
+from kinsight.losses.batch_losses import BatchLoss
 from kinsight.losses.head import ClassHead, Stats
+from kinsight.losses.memory import Memory
 from kinsight.losses.numerics import nonzero, wide_dtype
+from kinsight.losses.pairs import Miner, PairLoss, pair_sums
 from kinsight.parallel.collectives import Group, all_gather_rows, all_reduce_sum, rank, row_counts, world_size
+from kinsight.relations import Relation, SameLabel
 
-
-class AnchorLoss(Protocol):
-    """A pair loss of some anchors against all embeddings, as `supcon_anchors`: (loss_A, has_positive_A)."""
-
-    def __call__(
-        self, anchor_AD: Tensor, anchor_label_A: Tensor, emb_BD: Tensor, label_B: Tensor, *, first: int
-    ) -> tuple[Tensor, Tensor]: ...
+_SAME_LABEL = SameLabel()
 
 
 @dataclass(frozen=True)
 class Batch:
     """One rank's part of a batch, and its place in the whole.
 
-    emb: (B, D). aux: (B, D'), the auxiliary features, or the embeddings again. target: (B,). sample_weight: (B,).
+    emb: (B, D). aux: (B, D'), the auxiliary features, or the embeddings again. target: (B,), or what the relation
+    reads. sample_weight: (B,).
     counts: rows of each rank; None where nobody asked. share: what a mean over the local rows must be multiplied by.
     piece: this batch's rows over all ranks, as a share of the optimizer step's.
     """
@@ -43,6 +41,13 @@ class Batch:
     share: Tensor | float
     piece: float
     group: Group
+
+    def everyone(self) -> tuple[Tensor, Tensor]:
+        """The embeddings, with gradient, and targets of all ranks."""
+        return (
+            all_gather_rows(self.emb, self.group, counts=self.counts),
+            all_gather_rows(self.target, self.group, counts=self.counts),
+        )
 
 
 class HeadTerm(nn.Module):
@@ -61,24 +66,64 @@ class HeadTerm(nn.Module):
 class PairTerm(nn.Module):
     """A loss over pairs: this rank's anchors against the embeddings of all ranks, with gradient to all of them."""
 
-    def __init__(self, name: str, weight: float, anchor_loss: AnchorLoss) -> None:
+    def __init__(
+        self,
+        name: str,
+        weight: float,
+        loss: PairLoss,
+        *,
+        relation: Relation = _SAME_LABEL,
+        miner: Miner | None = None,
+        memory: Memory | None = None,
+    ) -> None:
         super().__init__()
-        self.name, self.weight, self.anchor_loss = name, weight, anchor_loss
+        self.name, self.weight, self.loss, self.relation, self.miner = name, weight, loss, relation, miner
+        self.memory = memory
 
     def forward(self, batch: Batch) -> tuple[Tensor, Stats]:
-        """Mean over all ranks' anchors with a positive; statistic `anchors`: how many those are."""
+        """The loss over all ranks' anchors; statistics: how many of what its means are over, such as `triplets`."""
         group, counts = batch.group, batch.counts
-        all_emb_BD = all_gather_rows(batch.emb, group, counts=counts)
-        all_target_B = all_gather_rows(batch.target, group, counts=counts)
+        other_BD, other_target = batch.everyone()
         first = sum(counts[: rank(group)]) if counts else 0
-        loss_A, has_positive_A = self.anchor_loss(batch.emb, batch.target, all_emb_BD, all_target_B, first=first)
-        weight_A = has_positive_A.to(loss_A.dtype)
-        anchors = weight_A.sum()
+        seen_BD, seen_target = other_BD, other_target
+        if self.memory is not None:
+            kept_MD, kept_target = self.memory.rows()
+            seen_BD = torch.cat([other_BD, kept_MD.to(other_BD.dtype)])
+            seen_target = torch.cat([other_target, kept_target])
+        sums = pair_sums(
+            self.loss,
+            batch.emb,
+            batch.target,
+            seen_BD,
+            seen_target,
+            relation=self.relation,
+            miner=self.miner,
+            sample_weight_A=batch.sample_weight,
+            first=first,
+        )
+        if self.memory is not None and self.training:
+            self.memory.add(other_BD, other_target)
+        count_P = all_reduce_sum(sums.count_P, group)
+        stats = dict(zip(self.loss.part_names, count_P, strict=False))
+        return sums.loss(count_P) * (world_size(group) * batch.piece), stats
+
+
+class BatchTerm(nn.Module):
+    """A loss of the whole batch, which every rank computes on the embeddings of all, with gradient to all of them."""
+
+    def __init__(self, name: str, weight: float, loss: BatchLoss, *, relation: Relation = _SAME_LABEL) -> None:
+        super().__init__()
+        self.name, self.weight, self.loss, self.relation = name, weight, loss, relation
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Stats]:
+        """The loss; no statistics. Raises SpecError when samples have weights, which these losses have no place for."""
         if batch.sample_weight is not None:
-            weight_A = weight_A * batch.sample_weight
-        total_weight, anchors = all_reduce_sum(torch.stack([weight_A.sum(), anchors]), group)
-        loss = (loss_A * weight_A).sum() / nonzero(total_weight)
-        return loss * (world_size(group) * batch.piece), {"anchors": anchors}
+            raise SpecError("loss.sample-weight", f"{self.name} looks at a batch as a whole: samples have no weights")
+        emb_BD, target = batch.everyone()
+        return self.loss(emb_BD, target, relation=self.relation) * batch.piece, {}
+
+
+Term = HeadTerm | PairTerm | BatchTerm
 
 
 class Objective(nn.Module):
@@ -88,7 +133,7 @@ class Objective(nn.Module):
     group: the process group whose ranks share a batch (default: all).
     """
 
-    def __init__(self, terms: Sequence[HeadTerm | PairTerm], *, group: Group = None) -> None:
+    def __init__(self, terms: Sequence[Term], *, group: Group = None) -> None:
         super().__init__()
         assert terms, "an objective has at least one term"
         assert len({term.name for term in terms}) == len(terms), "terms have names of their own"
@@ -97,12 +142,12 @@ class Objective(nn.Module):
 
     @property
     def head(self) -> ClassHead | None:
-        """The main term's head over classes; None when that is a pair loss."""
+        """The main term's head over classes; None when that compares pairs."""
         main = self.terms[0]
         return main.head if isinstance(main, HeadTerm) else None
 
     def logits(self, emb_BD: Tensor) -> Tensor:
-        """Class scores (B, C) of the main term's head. Raises SpecError when that is a pair loss."""
+        """Class scores (B, C) of the main term's head. Raises SpecError when that compares pairs."""
         if self.head is None:
             raise SpecError(
                 "loss.no-classes",
@@ -121,7 +166,7 @@ class Objective(nn.Module):
         global_batch: int | None = None,
         sample_weight_B: Tensor | None = None,
     ) -> tuple[Tensor, Stats]:
-        """This rank's loss and detached 0-d statistics: `loss`, `<term>.loss`, `<term>.accuracy` or `<term>.anchors`.
+        """This rank's loss and detached 0-d statistics: `loss`, `<term>.loss`, `<term>.accuracy`, `<term>.anchors`...
 
         emb_BD, target_B: this rank's rows, not gathered. aux_BD: input of the terms that read auxiliary features.
         global_batch: rows of the whole optimizer step, over all ranks and all pieces it is accumulated from; without
@@ -135,7 +180,7 @@ class Objective(nn.Module):
         total = emb_BD.new_zeros((), dtype=torch.float32)
         stats: Stats = {}
         for term in self.terms:
-            assert isinstance(term, HeadTerm | PairTerm)
+            assert isinstance(term, Term)
             loss, term_stats = term(batch)
             total = total + term.weight * loss
             stats[f"{term.name}.loss"] = loss.detach()
@@ -173,4 +218,4 @@ class Objective(nn.Module):
         )
 
     def _has_pairs(self) -> bool:
-        return any(isinstance(term, PairTerm) for term in self.terms)
+        return any(isinstance(term, PairTerm | BatchTerm) for term in self.terms)

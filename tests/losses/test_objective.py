@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from kinsight.errors import SpecError
-from kinsight.losses import AMSoftmax, Objective, SmoothedCrossEntropy, Softmax, build_objective, supcon
+from kinsight.losses import AMSoftmax, Objective, SmoothedCrossEntropy, Softmax, SupCon, build_objective
 from kinsight.specs import losses as specs
 
 ADAPTER: TypeAdapter[specs.Loss] = TypeAdapter(specs.Loss)
@@ -24,8 +24,23 @@ ARMS = {
         specs.LargeMarginSoftmax(margin=3),
         specs.SphereFace(scale=2.0),
         specs.SupCon(),
+        specs.Contrastive(positive_margin=0.1, margin=1.5),
+        specs.Triplet(),
+        specs.MultiSimilarity(),
+        specs.Circle(),
+        specs.InfoNCE(),
+        specs.SigmoidPairs(),
+        specs.SmoothAP(temperature=0.1),
+        specs.RecallAtK(temperature=0.1),
+        specs.FastAP(),
+        specs.Eml(),
+        specs.Quadruplet(),
+        specs.NPairs(),
+        specs.VICReg(),
     )
 }
+PARTS = {"contrastive": {"positive_pairs", "negative_pairs"}, "triplet": {"triplets"}, "info-nce": {"positive_pairs"}}
+PARTS |= {kind: set[str]() for kind in ("quadruplet", "npairs", "vicreg")}
 CLASSES, DIM, AUX_DIM = 6, 8, 5
 
 
@@ -61,7 +76,8 @@ def test_arm_builds_trains_and_round_trips(kind: str, with_ce: bool) -> None:
     assert loss.dtype == torch.float64 and loss.isfinite() and loss > 0
     for tensor in (emb_BD, *([aux_BD] if with_ce else []), *objective.parameters()):
         assert tensor.grad is not None and tensor.grad.isfinite().all() and tensor.grad.any()
-    names = {"loss", f"{kind}.loss", f"{kind}.anchors" if kind == "supcon" else f"{kind}.accuracy"}
+    told = {"accuracy"} if objective.head is not None else PARTS.get(kind, {"anchors"})
+    names = {"loss", f"{kind}.loss"} | {f"{kind}.{name}" for name in told}
     assert set(stats) == names | ({"ce.loss", "ce.accuracy"} if with_ce else set())
     assert all(value.dim() == 0 and not value.requires_grad for value in stats.values())
 
@@ -89,7 +105,7 @@ def test_terms_add_up_as_weighted_on_their_inputs() -> None:
     heads = [module for module in objective.modules() if isinstance(module, AMSoftmax | SmoothedCrossEntropy | Softmax)]
     assert torch.equal(stats["am-softmax.loss"], heads[0](emb_BD, target_B)[0])
     assert torch.equal(stats["ce.loss"], heads[1](aux_BD, target_B)[0])
-    torch.testing.assert_close(stats["supcon.loss"], supcon(emb_BD, target_B, temperature=0.1))
+    torch.testing.assert_close(stats["supcon.loss"], SupCon(0.1)(emb_BD, target_B))
     counts = target_B.bincount(minlength=CLASSES)
     assert stats["supcon.anchors"].item() == counts[counts > 1].sum().item()
     assert not torch.equal(heads[2].weight_CD, heads[3].weight_CD), "two terms of a kind start apart"

@@ -64,7 +64,7 @@ def test_heads_on_half_precision_embeddings(name: str, dtype: torch.dtype) -> No
 @pytest.mark.parametrize("temperature", [0.05, 0.5])
 def test_supcon(dtype: torch.dtype, temperature: float) -> None:
     emb_BD, label_B = _batch(dtype)
-    loss = losses.supcon(emb_BD, label_B, temperature=temperature)
+    loss = losses.SupCon(temperature)(emb_BD, label_B)
     loss.backward()
     peer_emb_BD, _ = _batch(dtype)
     peer_loss = pml.SupConLoss(temperature=temperature)(peer_emb_BD, label_B)

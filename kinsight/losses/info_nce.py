@@ -1,0 +1,33 @@
+"""InfoNCE, the N-pair loss over unit rows."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from kinsight.losses.pairs import Block, PairLoss, Part
+from kinsight.losses.settings import require_positive
+from kinsight.losses.sums import log_sum_exp
+
+
+@dataclass(frozen=True)
+class InfoNCE(PairLoss):
+    """Each positive pair against all negatives of its anchor, and no other positive.
+
+    Mean over the positive pairs of -log(e^(s_p/T) / (e^(s_p/T) + sum_n e^(s_n/T))), in nats. Sohn 2016, eq. 6, and
+    van den Oord et al. 2018, eq. 4, for several positives and with cosines.
+    """
+
+    temperature: float = 0.07
+    part_names: ClassVar[tuple[str, ...]] = ("positive_pairs",)
+
+    def __post_init__(self) -> None:
+        require_positive("temperature", self.temperature)
+
+    def parts(self, block: Block) -> tuple[Part, ...]:
+        """See `PairLoss.parts`."""
+        column_AK, filled_AK = block.slots
+        far_A = log_sum_exp(block.dot_AB / self.temperature, block.negative_AB)
+        near_AK = block.dot_AB.gather(1, column_AK) / self.temperature
+        loss_AK = torch.logaddexp(near_AK, far_A[:, None]) - near_AK
+        return (Part((loss_AK * filled_AK).sum(1), filled_AK.sum(1)),)

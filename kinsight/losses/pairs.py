@@ -1,0 +1,347 @@
+"""Losses over pairs: some anchors against all rows of a batch, in blocks, with the gradient taken on the way.
+
+    loss = Triplet(margin=0.2)                       # a function with its settings bound
+    loss(embeddings, labels)                         # scalar, with gradient
+    loss(embeddings, labels, miner=HardPairs(), relation=SharedLabels())
+
+A loss looks at one `Block` at a time: the products of some anchors with all rows, and which of the pairs are alike.
+Its gradient with respect to these products is taken at once and carried to the embeddings, so that memory grows with
+a block, never with B x B, let alone B x B x B; nothing is computed twice in the backward pass.
+
+Shapes: A anchors of a block, B rows they are compared with, D length of an embedding, K positives of an anchor at
+most, T triplets, P parts of a loss (over all levels of the relation), R rows of one process.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from kinsight.errors import DataError
+from kinsight.losses.numerics import nonzero, unit_rows, wide_dtype, without_autocast
+from kinsight.relations import Relation, SameLabel
+
+_BLOCK_NUMBERS = 1 << 21
+"""Products in a block: 8 MB of float32, which a core's caches still help with."""
+_SAME_LABEL = SameLabel()
+
+
+class Part(NamedTuple):
+    """A mean to be: sum of `total_A` over sum of `count_A`. total_A: (A,), count_A: (A,), without gradient."""
+
+    total_A: Tensor
+    count_A: Tensor
+
+
+class Triplets(NamedTuple):
+    """Anchors and columns of a block, int64 (T,)."""
+
+    anchor_T: Tensor
+    positive_T: Tensor
+    negative_T: Tensor
+
+
+class Slots(NamedTuple):
+    """The positives of every anchor side by side: columns, int64 (A, K), and whether a slot is filled, bool."""
+
+    column_AK: Tensor
+    filled_AK: Tensor
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some anchors against all rows.
+
+    anchor_AD, other_BD: as the loss compares them, unit rows or not; without gradient.
+    dot_AB: their products, a leaf of the graph. anchor_square_A, other_square_B: squared lengths, None for unit rows.
+    positive_AB, negative_AB: bool; nobody is compared with itself. own_A: the anchors' own rows among the others.
+    triplets: those a miner has chosen, else None. parameters: what the loss itself learns, as leaves of the graph.
+    """
+
+    anchor_AD: Tensor
+    other_BD: Tensor
+    dot_AB: Tensor
+    anchor_square_A: Tensor | None
+    other_square_B: Tensor | None
+    positive_AB: Tensor
+    negative_AB: Tensor
+    own_A: Tensor
+    triplets: Triplets | None = None
+    parameters: tuple[Tensor, ...] = field(default=())
+
+    @cached_property
+    def squared_AB(self) -> Tensor:
+        """Squared Euclidean distances, at least 0."""
+        if self.anchor_square_A is None or self.other_square_B is None:
+            return (2 - 2 * self.dot_AB).clamp_min(0)
+        return (self.anchor_square_A[:, None] + self.other_square_B - 2 * self.dot_AB).clamp_min(0)
+
+    @cached_property
+    def slots(self) -> Slots:
+        """The positives of each anchor, in the order of their columns."""
+        row_T, column_T = self.positive_AB.nonzero(as_tuple=True)
+        count_A = self.positive_AB.sum(1)
+        most = int(count_A.max()) if count_A.numel() else 0
+        first_A = count_A.cumsum(0) - count_A
+        slot_T = torch.arange(len(row_T), device=row_T.device) - first_A[row_T]
+        column_AK = torch.zeros(len(count_A), most, dtype=torch.int64, device=row_T.device)
+        column_AK[row_T, slot_T] = column_T
+        filled_AK = torch.arange(most, device=row_T.device) < count_A[:, None]
+        return Slots(column_AK, filled_AK)
+
+    @cached_property
+    def has_positive_A(self) -> Tensor:
+        """Whether an anchor has any."""
+        return self.positive_AB.any(1)
+
+    @cached_property
+    def has_negative_A(self) -> Tensor:
+        """Whether an anchor has any."""
+        return self.negative_AB.any(1)
+
+    def with_pairs(self, positive_AB: Tensor, negative_AB: Tensor) -> "Block":
+        """The same products with fewer pairs."""
+        return replace(self, positive_AB=positive_AB, negative_AB=negative_AB, triplets=None)
+
+    def with_triplets(self, triplets: Triplets) -> "Block":
+        """The same products with these triplets, and the pairs that occur in them."""
+        positive_AB, negative_AB = torch.zeros_like(self.positive_AB), torch.zeros_like(self.negative_AB)
+        positive_AB[triplets.anchor_T, triplets.positive_T] = True
+        negative_AB[triplets.anchor_T, triplets.negative_T] = True
+        return replace(self, positive_AB=positive_AB, negative_AB=negative_AB, triplets=triplets)
+
+
+class Miner(Protocol):
+    """Chooses among the pairs or triplets of a block, without gradient."""
+
+    def __call__(self, block: Block) -> Block: ...
+
+
+class PairLoss(ABC):
+    """The base of the losses over pairs. A loss is the sum of its parts' means."""
+
+    unit: ClassVar[bool] = True
+    """Whether rows are brought to length 1 first."""
+    part_names: ClassVar[tuple[str, ...]] = ("anchors",)
+    """What the parts' means are over."""
+
+    @abstractmethod
+    def parts(self, block: Block) -> tuple[Part, ...]:
+        """The parts of these anchors, in the order of `part_names`."""
+
+    def width(self, most_positives: int) -> int:
+        """Matrices of a block's size that are alive at once, beyond a handful."""
+        return 1
+
+    def weights(self) -> tuple[Tensor, ...]:
+        """What the loss itself learns; a block carries them as `parameters`."""
+        return ()
+
+    def __call__(
+        self,
+        emb_BD: Tensor,
+        target: Tensor,
+        *,
+        relation: Relation = _SAME_LABEL,
+        miner: Miner | None = None,
+        sample_weight_B: Tensor | None = None,
+    ) -> Tensor:
+        """The loss of a batch, every row an anchor; scalar.
+
+        emb_BD: any floating dtype and lengths, normalised here where the loss compares directions. target: what the
+        relation reads, int64 class ids (B,) by default. miner: chooses among the pairs; default: all.
+        sample_weight_B: weights of the anchors from 0.
+        Without a pair that counts the loss is 0 with zero gradients, still connected to the graph.
+        Raises DataError unless the targets fit the relation.
+        """
+        sums = pair_sums(
+            self, emb_BD, target, emb_BD, target, relation=relation, miner=miner, sample_weight_A=sample_weight_B
+        )
+        return sums.loss(sums.count_P)
+
+
+class PairSums(NamedTuple):
+    """What anchors contribute: numerators and denominators of the means, and the parts' weights; (P,) each."""
+
+    total_P: Tensor
+    count_P: Tensor
+    weight_P: Tensor
+
+    def loss(self, count_P: Tensor) -> Tensor:
+        """The sum of the means, with the denominators of all processes."""
+        return (self.total_P * (self.weight_P / nonzero(count_P))).sum()
+
+
+def pair_sums(
+    loss: PairLoss,
+    anchor_RD: Tensor,
+    anchor_target: Tensor,
+    other_BD: Tensor,
+    other_target: Tensor,
+    *,
+    relation: Relation = _SAME_LABEL,
+    miner: Miner | None = None,
+    sample_weight_A: Tensor | None = None,
+    first: int = 0,
+) -> PairSums:
+    """The loss of some anchors against all rows, before its division.
+
+    first: the anchors are rows first..first+R-1 of the others; nothing is compared with itself.
+    The gradient reaches both, and the loss's own weights. Computed in float32 at least.
+    """
+    for emb, target in ((anchor_RD, anchor_target), (other_BD, other_target)):
+        if emb.dim() != 2 or emb.shape[1] != anchor_RD.shape[1]:
+            raise DataError(
+                "loss.embeddings",
+                f"embeddings of shape {tuple(emb.shape)}: expected (rows, {anchor_RD.shape[-1]})",
+                remedy="pass one embedding per row",
+            )
+        relation.check(target, len(emb))
+    dtype = wide_dtype(anchor_RD, other_BD)
+    with without_autocast(anchor_RD):
+        together = anchor_RD is other_BD
+        anchor_RD = _prepared(anchor_RD, dtype, unit=loss.unit)
+        other_BD = anchor_RD if together else _prepared(other_BD, dtype, unit=loss.unit)
+        plan = _Plan(loss, anchor_target, other_target, relation, miner, sample_weight_A, first)
+        total_P, count_P = _Blocks.apply(plan, anchor_RD, other_BD, *(weight.to(dtype) for weight in loss.weights()))
+    weights = [level.weight for level in relation.levels for _ in loss.part_names]
+    return PairSums(total_P, count_P, torch.tensor(weights, dtype=dtype, device=total_P.device))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    loss: PairLoss
+    anchor_target: Tensor
+    other_target: Tensor
+    relation: Relation
+    miner: Miner | None
+    sample_weight_A: Tensor | None
+    first: int
+
+    @property
+    def num_parts(self) -> int:
+        return len(self.relation.levels) * len(self.loss.part_names)
+
+    def weighted(self, part: Part, start: int) -> tuple[Tensor, Tensor]:
+        """Numerator and denominator of a block that starts at this anchor."""
+        count_A = part.count_A.to(part.total_A.dtype)
+        if self.sample_weight_A is None:
+            return part.total_A.sum(), count_A.sum()
+        weight_A = self.sample_weight_A[start : start + len(count_A)].detach().to(count_A)
+        return part.total_A @ weight_A, count_A @ weight_A
+
+
+class _Gradients:
+    """Of each part, with respect to the anchors, the others and the loss's own weights."""
+
+    def __init__(self, num_parts: int, anchor_RD: Tensor, other_BD: Tensor, weights: Sequence[Tensor]) -> None:
+        self.anchor_PRD = anchor_RD.new_zeros(num_parts, *anchor_RD.shape)
+        self.other_PBD = other_BD.new_zeros(num_parts, *other_BD.shape)
+        self.weights = [weight.new_zeros(num_parts, *weight.shape) for weight in weights]
+
+    def add(self, part: int, start: int, block: Block, total: Tensor, *, keep: bool) -> None:
+        """What `total`, of the block whose first anchor is `start`, adds to a part."""
+        leaves = [block.dot_AB, block.anchor_square_A, block.other_square_B, *block.parameters]
+        present = [leaf for leaf in leaves if leaf is not None]
+        found = torch.autograd.grad(total, present, retain_graph=keep, allow_unused=True)
+        grads = iter(found)
+        dot, anchor_square, other_square = (None if leaf is None else next(grads) for leaf in leaves[:3])
+        anchor_AD = self.anchor_PRD[part, start : start + len(block.anchor_AD)]
+        if dot is not None:
+            anchor_AD.addmm_(dot, block.other_BD)
+            self.other_PBD[part].addmm_(dot.T, block.anchor_AD)
+        if anchor_square is not None:
+            anchor_AD.addcmul_(block.anchor_AD, anchor_square[:, None], value=2)
+        if other_square is not None:
+            self.other_PBD[part].addcmul_(block.other_BD, other_square[:, None], value=2)
+        for mine, grad in zip(self.weights, grads, strict=True):
+            if grad is not None:
+                mine[part] += grad
+
+
+class _Blocks(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, plan: _Plan, anchor_RD: Tensor, other_BD: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
+        wanted = any(ctx.needs_input_grad[1:])
+        total_P, count_P = (anchor_RD.new_zeros(plan.num_parts) for _ in range(2))
+        grads = _Gradients(plan.num_parts, anchor_RD, other_BD, weights) if wanted else None
+        number, start = len(anchor_RD), 0
+        while start < number:
+            rows = _block_rows(plan, start, len(other_BD))
+            blocks = _blocks(plan, anchor_RD, other_BD, weights, start, min(start + rows, number), grad=wanted)
+            place = 0
+            for block in blocks:
+                with torch.set_grad_enabled(wanted):
+                    found = [plan.weighted(part, start) for part in plan.loss.parts(block)]
+                for order, (total, count) in enumerate(found):
+                    total_P[place] += total.detach()
+                    count_P[place] += count
+                    if grads is not None and total.requires_grad:
+                        grads.add(place, start, block, total, keep=order < len(found) - 1)
+                    place += 1
+            start += rows
+        ctx.grads = grads
+        ctx.mark_non_differentiable(count_P)
+        return total_P, count_P
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Any) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        grads: _Gradients = ctx.grads
+        assert grads is not None, "a backward pass without a gradient to be taken"
+        given = (grads.anchor_PRD, grads.other_PBD, *grads.weights)
+        return None, *(torch.tensordot(outer[0], each, dims=1) for each in given)
+
+
+def _prepared(emb_RD: Tensor, dtype: torch.dtype, *, unit: bool) -> Tensor:
+    emb_RD = emb_RD.to(dtype)
+    return unit_rows(emb_RD) if unit else emb_RD
+
+
+def _block_rows(plan: _Plan, start: int, num_others: int) -> int:
+    """How many anchors fit a block, the loss's own appetite counted."""
+    width = 1
+    if plan.loss.width(2) > plan.loss.width(1):  # it grows with the positives: look at how many there are
+        target = plan.anchor_target[start : start + 32]
+        masks = plan.relation.masks(target, plan.other_target)
+        width = plan.loss.width(max(int(mask.positive_AB.sum(1).max()) for mask in masks))
+    return max(1, _BLOCK_NUMBERS // max(num_others * max(width, plan.loss.width(1)), 1))
+
+
+def _blocks(
+    plan: _Plan, anchor_RD: Tensor, other_BD: Tensor, weights: Sequence[Tensor], start: int, stop: int, *, grad: bool
+) -> list[Block]:
+    """The anchors start..stop-1 at each level of the relation."""
+    anchor_AD = anchor_RD[start:stop]
+    dot_AB = anchor_AD @ other_BD.T
+    unit = plan.loss.unit
+    anchor_square_A = None if unit else anchor_AD.square().sum(1)
+    other_square_B = None if unit else other_BD.square().sum(1)
+    own = torch.arange(start, stop, device=dot_AB.device)
+    blocks = []
+    for masks in plan.relation.masks(plan.anchor_target[start:stop], plan.other_target):
+        for mask in masks:
+            mask[own - start, own + plan.first] = False
+        leaves = [_leaf(leaf, grad) for leaf in (dot_AB, anchor_square_A, other_square_B)]
+        block = Block(
+            anchor_AD=anchor_AD,
+            other_BD=other_BD,
+            dot_AB=leaves[0] if leaves[0] is not None else dot_AB,
+            anchor_square_A=leaves[1],
+            other_square_B=leaves[2],
+            positive_AB=masks.positive_AB,
+            negative_AB=masks.negative_AB,
+            own_A=own + plan.first,
+            parameters=tuple(weight.detach().requires_grad_(grad) for weight in weights),
+        )
+        blocks.append(plan.miner(block) if plan.miner is not None else block)
+    return blocks
+
+
+def _leaf(tensor: Tensor | None, grad: bool) -> Tensor | None:
+    return None if tensor is None else tensor.detach().requires_grad_(grad)
