@@ -207,7 +207,7 @@ def pair_sums(
         together = anchor_RD is other_BD
         anchor_RD = _prepared(anchor_RD, dtype, unit=loss.unit)
         other_BD = anchor_RD if together else _prepared(other_BD, dtype, unit=loss.unit)
-        plan = _Plan(loss, anchor_target, other_target, relation, miner, sample_weight_A, first)
+        plan = _Plan(loss, anchor_target, other_target, relation, miner, sample_weight_A, first, together)
         total_P, count_P = _Blocks.apply(plan, anchor_RD, other_BD, *(weight.to(dtype) for weight in loss.weights()))
     weights = [level.weight for level in relation.levels for _ in loss.part_names]
     return PairSums(total_P, count_P, torch.tensor(weights, dtype=dtype, device=total_P.device))
@@ -222,6 +222,7 @@ class _Plan:
     miner: Miner | None
     sample_weight_A: Tensor | None
     first: int
+    together: bool
 
     @property
     def num_parts(self) -> int:
@@ -236,32 +237,76 @@ class _Plan:
         return part.total_A @ weight_A, count_A @ weight_A
 
 
-class _Gradients:
-    """Of each part, with respect to the anchors, the others and the loss's own weights."""
+class _Slopes(NamedTuple):
+    """The gradient of one number with respect to a block's products and squared lengths; None: none."""
 
-    def __init__(self, num_parts: int, anchor_RD: Tensor, other_BD: Tensor, weights: Sequence[Tensor]) -> None:
-        self.anchor_PRD = anchor_RD.new_zeros(num_parts, *anchor_RD.shape)
-        self.other_PBD = other_BD.new_zeros(num_parts, *other_BD.shape)
-        self.weights = [weight.new_zeros(num_parts, *weight.shape) for weight in weights]
+    dot_AB: Tensor | None
+    anchor_square_A: Tensor | None
+    other_square_B: Tensor | None
+
+    def carry(self, anchor_AD: Tensor, other_BD: Tensor, to_anchor_AD: Tensor, to_other_BD: Tensor) -> None:
+        """Add what follows for the rows the products are made of."""
+        if self.dot_AB is not None:
+            to_anchor_AD.addmm_(self.dot_AB, other_BD)
+            to_other_BD.addmm_(self.dot_AB.T, anchor_AD)
+        if self.anchor_square_A is not None:
+            to_anchor_AD.addcmul_(anchor_AD, self.anchor_square_A[:, None], value=2)
+        if self.other_square_B is not None:
+            to_other_BD.addcmul_(other_BD, self.other_square_B[:, None], value=2)
+
+    def carry_together(self, emb_BD: Tensor) -> Tensor:
+        """What follows for rows that are anchors and others alike: one product of matrices instead of two."""
+        grad_BD = torch.zeros_like(emb_BD) if self.dot_AB is None else (self.dot_AB + self.dot_AB.T) @ emb_BD
+        for square_B in (self.anchor_square_A, self.other_square_B):
+            if square_B is not None:
+                grad_BD.addcmul_(emb_BD, square_B[:, None], value=2)
+        return grad_BD
+
+
+class _Gradients:
+    """Of each part, with respect to the anchors, the others and the loss's own weights.
+
+    Where one block holds everything its slopes are kept and carried on in the backward pass, for all parts at once;
+    otherwise they are carried on block by block.
+    """
+
+    def __init__(self, plan: _Plan, anchor_RD: Tensor, other_BD: Tensor, weights: Sequence[Tensor]) -> None:
+        self.anchor_RD, self.other_BD, self.together = anchor_RD, other_BD, plan.together
+        number = plan.num_parts
+        self.one_block = _block_rows(plan, 0, len(other_BD)) >= len(anchor_RD)
+        self.kept: list[_Slopes] = [_Slopes(None, None, None)] * number
+        self.weights = [weight.new_zeros(number, *weight.shape) for weight in weights]
+        if not self.one_block:
+            self.anchor_PRD = anchor_RD.new_zeros(number, *anchor_RD.shape)
+            self.other_PBD = other_BD.new_zeros(number, *other_BD.shape)
 
     def add(self, part: int, start: int, block: Block, total: Tensor, *, keep: bool) -> None:
         """What `total`, of the block whose first anchor is `start`, adds to a part."""
         leaves = [block.dot_AB, block.anchor_square_A, block.other_square_B, *block.parameters]
         present = [leaf for leaf in leaves if leaf is not None]
-        found = torch.autograd.grad(total, present, retain_graph=keep, allow_unused=True)
-        grads = iter(found)
-        dot, anchor_square, other_square = (None if leaf is None else next(grads) for leaf in leaves[:3])
-        anchor_AD = self.anchor_PRD[part, start : start + len(block.anchor_AD)]
-        if dot is not None:
-            anchor_AD.addmm_(dot, block.other_BD)
-            self.other_PBD[part].addmm_(dot.T, block.anchor_AD)
-        if anchor_square is not None:
-            anchor_AD.addcmul_(block.anchor_AD, anchor_square[:, None], value=2)
-        if other_square is not None:
-            self.other_PBD[part].addcmul_(block.other_BD, other_square[:, None], value=2)
+        grads = iter(torch.autograd.grad(total, present, retain_graph=keep, allow_unused=True))
+        slopes = _Slopes(*(None if leaf is None else next(grads) for leaf in leaves[:3]))
+        if self.one_block:
+            self.kept[part] = slopes
+        else:
+            anchor_AD = self.anchor_PRD[part, start : start + len(block.anchor_AD)]
+            slopes.carry(block.anchor_AD, block.other_BD, anchor_AD, self.other_PBD[part])
         for mine, grad in zip(self.weights, grads, strict=True):
             if grad is not None:
                 mine[part] += grad
+
+    def taken(self, outer_P: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradient of the parts' sum with these factors: to anchors, others, weights."""
+        weights = [torch.tensordot(outer_P, weight, dims=1) for weight in self.weights]
+        if not self.one_block:
+            rows = (torch.tensordot(outer_P, each, dims=1) for each in (self.anchor_PRD, self.other_PBD))
+            return *rows, *weights
+        slopes = _Slopes(*(_weighted_sum(each, outer_P) for each in zip(*self.kept, strict=True)))
+        if self.together:
+            return slopes.carry_together(self.anchor_RD), None, *weights
+        to_anchor, to_other = torch.zeros_like(self.anchor_RD), torch.zeros_like(self.other_BD)
+        slopes.carry(self.anchor_RD, self.other_BD, to_anchor, to_other)
+        return to_anchor, to_other, *weights
 
 
 class _Blocks(torch.autograd.Function):
@@ -269,13 +314,12 @@ class _Blocks(torch.autograd.Function):
     def forward(ctx: Any, plan: _Plan, anchor_RD: Tensor, other_BD: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
         wanted = any(ctx.needs_input_grad[1:])
         total_P, count_P = (anchor_RD.new_zeros(plan.num_parts) for _ in range(2))
-        grads = _Gradients(plan.num_parts, anchor_RD, other_BD, weights) if wanted else None
+        grads = _Gradients(plan, anchor_RD, other_BD, weights) if wanted else None
         number, start = len(anchor_RD), 0
         while start < number:
-            rows = _block_rows(plan, start, len(other_BD))
-            blocks = _blocks(plan, anchor_RD, other_BD, weights, start, min(start + rows, number), grad=wanted)
+            stop = min(start + _block_rows(plan, start, len(other_BD)), number)
             place = 0
-            for block in blocks:
+            for block in _blocks(plan, anchor_RD, other_BD, weights, start, stop, grad=wanted):
                 with torch.set_grad_enabled(wanted):
                     found = [plan.weighted(part, start) for part in plan.loss.parts(block)]
                 for order, (total, count) in enumerate(found):
@@ -284,7 +328,7 @@ class _Blocks(torch.autograd.Function):
                     if grads is not None and total.requires_grad:
                         grads.add(place, start, block, total, keep=order < len(found) - 1)
                     place += 1
-            start += rows
+            start = stop
         ctx.grads = grads
         ctx.mark_non_differentiable(count_P)
         return total_P, count_P
@@ -294,8 +338,18 @@ class _Blocks(torch.autograd.Function):
     def backward(ctx: Any, *outer: Any) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         grads: _Gradients = ctx.grads
         assert grads is not None, "a backward pass without a gradient to be taken"
-        given = (grads.anchor_PRD, grads.other_PBD, *grads.weights)
-        return None, *(torch.tensordot(outer[0], each, dims=1) for each in given)
+        return None, *grads.taken(outer[0])
+
+
+def _weighted_sum(given: Sequence[Tensor | None], factor_P: Tensor) -> Tensor | None:
+    """Sum of factor times tensor over those that are there."""
+    present = [(tensor, place) for place, tensor in enumerate(given) if tensor is not None]
+    if not present:
+        return None
+    total = present[0][0] * factor_P[present[0][1]]
+    for tensor, place in present[1:]:
+        total.addcmul_(tensor, factor_P[place])
+    return total
 
 
 def _prepared(emb_RD: Tensor, dtype: torch.dtype, *, unit: bool) -> Tensor:
