@@ -66,8 +66,7 @@ class DistanceWeighted:
         log_weight_AB -= (dim - 3) / 2 * (1 - distance_AB.square() / 4).clamp_min(1e-6).log()
         allowed_AB = block.negative_AB & (distance_AB < self.farthest)
         log_weight_AB.masked_fill_(~allowed_AB, -torch.inf)
-        none_A = ~allowed_AB.any(1)
-        log_weight_AB[none_A] = torch.where(block.negative_AB[none_A], 0.0, -torch.inf)
+        log_weight_AB.masked_fill_(~allowed_AB.any(1, keepdim=True) & block.negative_AB, 0.0)
         column_AK, filled_AK = block.slots
         drawn_AK = _draw(log_weight_AB, column_AK.shape[1])
         return block.with_triplets(_triplets(column_AK, drawn_AK, filled_AK & block.has_negative_A[:, None]))
