@@ -5,7 +5,7 @@ best are formed again exactly. Rows may lie in memory-mapped files: no copy of t
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import assert_never
 
 import torch
@@ -70,13 +70,32 @@ class Gallery:
 
         Where there are fewer than k, the rest is -inf and -1. Raises DataError as `topk` for bad queries.
         """
+        similarity_QK, index_QK, _ = self.nearest(query_QD, k, exclude=exclude)
+        return similarity_QK.float(), index_QK
+
+    def nearest(
+        self,
+        query_QD: Tensor,
+        k: int,
+        *,
+        exclude: Tensor | None = None,
+        farthest: bool = False,
+        advance: Callable[[int], None] | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `topk` with similarities in float64, and each query's least similarity with any row that takes part:
+        (similarity_QK, index_QK, lowest_Q); lowest_Q is empty without `farthest`. advance: told the queries done.
+        """
         queries = _Queries(query_QD, self)
-        found = [
-            self._block(queries, slice(start, min(start + rows, len(query_QD))), k, exclude)
-            for rows in [max(1, min(_QUERIES, _SCORES // max(1, len(self))))]
-            for start in range(0, len(query_QD), rows)
-        ]
-        return _joined(found, k)
+        rows = max(1, min(_QUERIES, _SCORES // max(1, len(self))))
+        found, lowest = [], [torch.empty(0, dtype=torch.float64)]
+        for start in range(0, len(query_QD), rows):
+            here = slice(start, min(start + rows, len(query_QD)))
+            best, lowest_B = self._block(queries, here, k, exclude, farthest)
+            found.append(best)
+            lowest.append(lowest_B)
+            if advance is not None:
+                advance(here.stop - here.start)
+        return *_joined(found, k), torch.cat(lowest)
 
     def rescore(self, query_QD: Tensor, index_QN: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """The k best of given rows for each query, by `topk`'s similarities; index_QN: int64, -1 for none."""
@@ -87,27 +106,44 @@ class Gallery:
             here = slice(start, min(start + rows, len(query_QD)))
             row_P, place_P = (index_QN[here] >= 0).nonzero(as_tuple=True)
             found.append(self._best(queries, here, row_P, index_QN[here][row_P, place_P], k))
-        return _joined(found, k)
+        similarity_QK, index_QK = _joined(found, k)
+        return similarity_QK.float(), index_QK
 
-    def _block(self, queries: "_Queries", here: slice, k: int, exclude: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _block(
+        self, queries: "_Queries", here: slice, k: int, exclude: Tensor | None, farthest: bool
+    ) -> tuple[tuple[Tensor, Tensor], Tensor]:
         exclude_B = None if exclude is None else exclude[here]
         wanted = min(k, self.num_live)
         if not wanted:
-            return _nothing(here.stop - here.start, k)
+            return _nothing(here.stop - here.start, k), torch.empty(0, dtype=torch.float64)
         longest = max(self._longest, queries.longest)
         ordinary = longest < _ORDINARY and min(self._shortest, queries.shortest) > 1 / _ORDINARY
         if not ordinary or 2 * wanted > self.num_live:
-            return self._dense(queries, here, k, exclude_B)
+            return self._dense(queries, here, k, exclude_B, farthest)
         score_BN = self._coarse(queries.row_QD[here], queries.norm_Q[here])
+        lowest_B = self._lowest(queries, here, score_BN, longest) if farthest else None
         score_BN.index_fill_(1, self.dead_M, _LOWEST)
         if exclude_B is not None:
             dense.mask_excluded(score_BN, exclude_B)
         # The true k-th best is at most an error below this, and whoever reaches it at most one below that.
         floor_B1 = score_BN.topk(wanted, dim=1).values[:, -1:] - 2 * self._error(longest)
         row_P, index_P = ((score_BN >= floor_B1) & (score_BN > _LOWEST)).nonzero(as_tuple=True)
-        if len(row_P) > _CROWDED * wanted * len(score_BN):
-            return self._dense(queries, here, k, exclude_B)
-        return self._best(queries, here, row_P, index_P, k)
+        if len(row_P) > _CROWDED * wanted * len(score_BN) or (farthest and lowest_B is None):
+            return self._dense(queries, here, k, exclude_B, farthest)
+        best = self._best(queries, here, row_P, index_P, k)
+        return best, torch.empty(0, dtype=torch.float64) if lowest_B is None else lowest_B
+
+    def _lowest(self, queries: "_Queries", here: slice, score_BN: Tensor, longest: float) -> Tensor | None:
+        """The least similarity of each query, exact; None where too many rows may be the one."""
+        score_BN.index_fill_(1, self.dead_M, -_LOWEST)
+        cap_B1 = score_BN.amin(1, keepdim=True) + 2 * self._error(longest)
+        row_P, index_P = (score_BN <= cap_B1).nonzero(as_tuple=True)
+        if len(row_P) > _CROWDED * len(score_BN):
+            return None
+        query = queries.on_grid(here)
+        score_P = self._scores(query, queries.unit, row_P, index_P)
+        lowest_B = torch.full((len(score_BN),), -_LOWEST, dtype=torch.float64)
+        return query.exact_similarity(lowest_B.scatter_reduce_(0, row_P, score_P, "amin"))
 
     def _coarse(self, query_BD: Tensor, norm_B: Tensor) -> Tensor:
         """Scores in the user's units (l2: without the query's own square), float32 (B, N)."""
@@ -136,13 +172,8 @@ class Gallery:
 
     def _best(self, queries: "_Queries", here: slice, row_P: Tensor, index_P: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """The k best of the pairs (query here.start + row_P[p], gallery row index_P[p]), row_P ascending."""
-        score_P = torch.empty(len(row_P), dtype=torch.float64)
         query = queries.on_grid(here)
-        step = max(1, _NUMBERS // max(1, query.row_ND.shape[1]))
-        for start in range(0, len(row_P), step):
-            part = slice(start, start + step)
-            index_U, place_P = index_P[part].unique(return_inverse=True)
-            score_P[part] = exact_pairs(query, self._on_grid(index_U, queries.unit), row_P[part], place_P)
+        score_P = self._scores(query, queries.unit, row_P, index_P)
         count_B = torch.bincount(row_P, minlength=here.stop - here.start)
         place_P = torch.arange(len(row_P)) - (count_B.cumsum(0) - count_B)[row_P]
         width = max(k, int(count_B.max()) if len(count_B) else 0)
@@ -150,13 +181,25 @@ class Gallery:
         index_BM = torch.full((len(count_B), width), -1)
         value_BM[row_P, place_P], index_BM[row_P, place_P] = score_P, index_P
         value_BM, index_BM = dense.order_ties(value_BM, index_BM)
-        return query.user_similarity(value_BM[:, :k]), index_BM[:, :k]
+        return query.exact_similarity(value_BM[:, :k]), index_BM[:, :k]
+
+    def _scores(self, query: GridVectors, unit: float, row_P: Tensor, index_P: Tensor) -> Tensor:
+        """Grid scores of pairs, a bounded number of rows gathered at a time."""
+        score_P = torch.empty(len(row_P), dtype=torch.float64)
+        step = max(1, _NUMBERS // max(1, query.row_ND.shape[1]))
+        for start in range(0, len(row_P), step):
+            part = slice(start, start + step)
+            index_U, place_P = index_P[part].unique(return_inverse=True)
+            score_P[part] = exact_pairs(query, self._on_grid(index_U, unit), row_P[part], place_P)
+        return score_P
 
     def _on_grid(self, index_U: Tensor, unit: float) -> GridVectors:
         scale_U = self.norm_N[index_U] if self.metric == "cosine" else torch.full((len(index_U),), unit).double()
         return GridVectors(on_grid(self.take(index_U), scale_U, None, torch.device("cpu")), self.metric, unit)
 
-    def _dense(self, queries: "_Queries", here: slice, k: int, exclude_B: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _dense(
+        self, queries: "_Queries", here: slice, k: int, exclude_B: Tensor | None, farthest: bool
+    ) -> tuple[tuple[Tensor, Tensor], Tensor]:
         """Every score exact: where nearly all are wanted, ties abound, or lengths are out of the ordinary."""
         live_N = torch.ones(len(self), dtype=torch.bool)
         live_N[self.dead_M] = False
@@ -167,14 +210,17 @@ class Gallery:
             place_N[live_M] = torch.arange(len(live_M))
             exclude_B = place_N[exclude_B]  # -1 finds the last entry, which says none
         wanted = min(k, len(live_M))
-        values, places = [], []
+        values, places, lowest = [], [], [torch.empty(0, dtype=torch.float64)]
         for _, score_BN in dense.score_blocks(query, gallery, exclude_B, 4 * _SCORES):
+            if farthest:
+                hidden_BN = score_BN.masked_fill(score_BN == _LOWEST, -_LOWEST)
+                lowest.append(query.exact_similarity(hidden_BN.amin(1)))
             value_BK, place_BK = dense.topk_rows(score_BN, wanted)
             values.append(value_BK)
             places.append(torch.where(value_BK == _LOWEST, -1, live_M[place_BK]))
         similarity_BK, index_BK = _nothing(len(query), k)
-        similarity_BK[:, :wanted], index_BK[:, :wanted] = query.user_similarity(torch.cat(values)), torch.cat(places)
-        return similarity_BK, index_BK
+        similarity_BK[:, :wanted], index_BK[:, :wanted] = query.exact_similarity(torch.cat(values)), torch.cat(places)
+        return (similarity_BK, index_BK), torch.cat(lowest)
 
 
 class _Queries:
@@ -197,7 +243,7 @@ class _Queries:
 
 
 def _nothing(queries: int, k: int) -> tuple[Tensor, Tensor]:
-    return torch.full((queries, k), _LOWEST), torch.full((queries, k), -1)
+    return torch.full((queries, k), _LOWEST, dtype=torch.float64), torch.full((queries, k), -1)
 
 
 def _joined(found: list[tuple[Tensor, Tensor]], k: int) -> tuple[Tensor, Tensor]:

@@ -37,7 +37,11 @@ class GridVectors:
 
     def user_similarity(self, score: Tensor) -> Tensor:
         """Grid scores (float64) in the caller's units, float32: cosine, inner product or negative squared distance."""
-        return (score * (self.unit * self.unit)).to(torch.float32)
+        return self.exact_similarity(score).to(torch.float32)
+
+    def exact_similarity(self, score: Tensor) -> Tensor:
+        """The same in float64, exact: `unit` is a power of two."""
+        return score * (self.unit * self.unit)
 
 
 def grid(
