@@ -9,8 +9,10 @@ Heads over classes are modules with the class weights inside; losses over pairs 
 over any relation of `kinsight.relations`. Logits and losses are computed in float32 at least, also under autocast.
 """
 
+from kinsight.losses.adaface import AdaFace
 from kinsight.losses.angle_multiple import LargeMarginSoftmax, SphereFace
 from kinsight.losses.arcface import ArcFace
+from kinsight.losses.arcmargin import ArcMargin
 from kinsight.losses.batch_losses import BatchLoss, NPairs, Quadruplet, VICReg
 from kinsight.losses.build import build_objective
 from kinsight.losses.circle import Circle
@@ -20,6 +22,7 @@ from kinsight.losses.eml import Eml
 from kinsight.losses.fast_ap import FastAP
 from kinsight.losses.head import ClassHead
 from kinsight.losses.info_nce import InfoNCE
+from kinsight.losses.magface import MagFace
 from kinsight.losses.memory import Memory
 from kinsight.losses.miners import (
     Angular,
@@ -32,18 +35,24 @@ from kinsight.losses.miners import (
 from kinsight.losses.multi_similarity import MultiSimilarity
 from kinsight.losses.objective import BatchTerm, HeadTerm, Objective, PairTerm
 from kinsight.losses.pairs import Block, Miner, PairLoss, Part, pair_sums
+from kinsight.losses.proxy_anchor import ProxyAnchor
+from kinsight.losses.proxy_nca import ProxyNCA
 from kinsight.losses.recall_at_k import RecallAtK
 from kinsight.losses.sigmoid_pairs import SigmoidPairs
 from kinsight.losses.smooth_ap import SmoothAP
 from kinsight.losses.smoothed_cross_entropy import SmoothedCrossEntropy
+from kinsight.losses.soft_triple import SoftTriple
 from kinsight.losses.softmax import NormalizedSoftmax, Softmax
+from kinsight.losses.sub_center_arcface import DominantCentres, SubCenterArcFace
 from kinsight.losses.supcon import SupCon
 from kinsight.losses.triplet import Triplet
 
 __all__ = [
     "AMSoftmax",
+    "AdaFace",
     "Angular",
     "ArcFace",
+    "ArcMargin",
     "BatchLoss",
     "BatchTerm",
     "Block",
@@ -53,12 +62,14 @@ __all__ = [
     "Contrastive",
     "CosFace",
     "DistanceWeighted",
+    "DominantCentres",
     "Eml",
     "FastAP",
     "HardPairs",
     "HeadTerm",
     "InfoNCE",
     "LargeMarginSoftmax",
+    "MagFace",
     "Memory",
     "Miner",
     "MultiSimilarity",
@@ -69,14 +80,18 @@ __all__ = [
     "PairLoss",
     "PairTerm",
     "Part",
+    "ProxyAnchor",
+    "ProxyNCA",
     "Quadruplet",
     "RecallAtK",
     "SemiHard",
     "SigmoidPairs",
     "SmoothAP",
     "SmoothedCrossEntropy",
+    "SoftTriple",
     "Softmax",
     "SphereFace",
+    "SubCenterArcFace",
     "SupCon",
     "Triplet",
     "VICReg",

@@ -4,7 +4,7 @@ import math
 from functools import partial
 
 from kinsight.errors import SpecError
-from kinsight.losses.head import ClassHead
+from kinsight.losses.head import ClassHead, Margin
 from kinsight.losses.margins import widened_angle
 
 
@@ -19,9 +19,11 @@ class ArcFace(ClassHead):
     def __init__(
         self, num_classes: int, embedding_dim: int, *, margin_deg: float = 28.6, scale: float = 64.0, seed: int = 0
     ) -> None:
-        if not 0 <= margin_deg <= 90:
-            raise SpecError(
-                "loss.margin-deg", f"{margin_deg}: expected 0 to 90 degrees; 28.6 is usual", field="margin_deg"
-            )
-        widened = partial(widened_angle, margin_rad=math.radians(margin_deg))
-        super().__init__(num_classes, embedding_dim, scale=scale, margin=widened, seed=seed)
+        super().__init__(num_classes, embedding_dim, scale=scale, margin=angle_margin(margin_deg), seed=seed)
+
+
+def angle_margin(margin_deg: float) -> Margin:
+    """ArcFace's margin. Raises SpecError unless it is 0 to 90 degrees."""
+    if not 0 <= margin_deg <= 90:
+        raise SpecError("loss.margin-deg", f"{margin_deg}: expected 0 to 90 degrees; 28.6 is usual", field="margin_deg")
+    return partial(widened_angle, margin_rad=math.radians(margin_deg))

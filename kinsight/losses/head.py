@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,14 @@ from kinsight.losses.numerics import class_rows, nonzero, unit_rows, weighted_me
 
 Stats = dict[str, Tensor]
 Margin = Callable[[Tensor], Tensor]
+Pool = Callable[[Tensor], Tensor]
+Everyone = Callable[[Tensor], Tensor]
+"""A tensor of this process -> those of all of a group, stacked along a new first dimension, with gradient to each."""
+
+
+def alone(tensor: Tensor) -> Tensor:
+    """The `Everyone` of a process on its own."""
+    return tensor[None]
 
 
 @dataclass(frozen=True)
@@ -20,19 +29,26 @@ class Factors:
 
     x: (B, D), the head's scale in it. rows: (C, D). row_factor, bias: (C,) or None. Normalised class weights are
     divided by their lengths after the product: B x C numbers instead of C x D.
+    centres: K, rows of each class, one after the other; then rows and row_factor have C K entries, and pool makes one
+    logit a class out of (B, C, K).
     """
 
     x: Tensor
     rows: Tensor
     row_factor: Tensor | None = None
     bias: Tensor | None = None
+    centres: int = 1
+    pool: Pool | None = None
 
     def logits(self) -> Tensor:
         """(B, C)."""
         if self.row_factor is None:
-            return F.linear(self.x, self.rows, self.bias)
+            return self._pooled(F.linear(self.x, self.rows, self.bias))
         product_BC = F.linear(self.x, self.rows) * self.row_factor
-        return product_BC if self.bias is None else product_BC + self.bias
+        return self._pooled(product_BC if self.bias is None else product_BC + self.bias)
+
+    def _pooled(self, logits_BR: Tensor) -> Tensor:
+        return logits_BR if self.pool is None else self.pool(logits_BR.unflatten(1, (-1, self.centres)))
 
 
 class ClassHead(nn.Module):
@@ -42,12 +58,16 @@ class ClassHead(nn.Module):
     changes the logit of a sample's own class only: it becomes scale * |x| * |w_y| * margin(cos theta_y).
 
     margin: maps cosines (B,) to what the loss sees in their place; None: no margin.
-    weight_CD: the class weights, float32, equal for equal `seed` (the global generator is neither read nor moved).
+    centres, pool: K rows of weights a class, and what makes one logit (B, C) of theirs (B, C, K).
+    weight_CD: the class weights, float32, equal for equal `seed` (the global generator is neither read nor moved);
+    (C K, D) with several centres, those of a class one after the other.
     Everything is computed in float32 at least, whatever the embeddings' dtype and under autocast.
     """
 
     unit_embeddings = True
     unit_weights = True
+    whole_batch: ClassVar[bool] = False
+    """Whether the loss is one number for the rows of all processes, equal on each, and not a mean over local rows."""
 
     def __init__(
         self,
@@ -59,25 +79,33 @@ class ClassHead(nn.Module):
         margin: Margin | None = None,
         bias: bool = False,
         uniform: bool = False,
+        centres: int = 1,
+        pool: Pool | None = None,
     ) -> None:
         super().__init__()
         _check_sizes(num_classes, embedding_dim, scale)
         self.num_classes, self.embedding_dim, self.scale = num_classes, embedding_dim, float(scale)
-        self.margin = margin
-        self.weight_CD = nn.Parameter(class_rows(0, num_classes, embedding_dim, seed=seed, uniform=uniform))
+        self.margin, self.centres, self.pool = margin, centres, pool
+        self.weight_CD = nn.Parameter(class_rows(0, num_classes * centres, embedding_dim, seed=seed, uniform=uniform))
         self.bias_C = nn.Parameter(torch.zeros(num_classes)) if bias else None
 
-    def forward(self, emb_BD: Tensor, target: Tensor, sample_weight_B: Tensor | None = None) -> tuple[Tensor, Stats]:
+    def forward(
+        self, emb_BD: Tensor, target: Tensor, sample_weight_B: Tensor | None = None, *, everyone: Everyone = alone
+    ) -> tuple[Tensor, Stats]:
         """Mean loss over the batch in nats, sum(w * loss) / sum(w) when weighted, and detached 0-d statistics.
 
         emb_BD: any floating dtype. target: int64 class ids (B,). sample_weight_B: weights from 0.
+        everyone: how heads that need to know of other processes' rows do; `Objective` gives it.
         stats: `accuracy`, the (weighted) share whose own class has the largest logit before any margin.
         Raises DataError on labels that are not int64 ids below num_classes (the range: on the CPU only, a GPU would
         have to be waited for), SpecError on embeddings of another length.
         """
         label_B = self._labels(emb_BD, target)
         with without_autocast(emb_BD):
-            loss_B, hit_B = self._sample_losses(self._factors(emb_BD), label_B)
+            factors = self._factors(emb_BD)
+            margin = self._margin_now(emb_BD, sample_weight_B, everyone)
+            loss_B, hit_B = self._sample_losses(factors, label_B, margin)
+            loss_B = loss_B + self._penalty(emb_BD)
             loss = weighted_mean(loss_B, sample_weight_B)
             accuracy = weighted_mean(hit_B.to(loss_B.dtype), sample_weight_B)
         return loss, {"accuracy": accuracy.detach()}
@@ -92,13 +120,16 @@ class ClassHead(nn.Module):
         margin = "".join(f", {name}={value:g}" for name, value in keywords.items())
         return f"num_classes={self.num_classes}, embedding_dim={self.embedding_dim}, scale={self.scale:g}{margin}"
 
-    def _factors(self, emb_BD: Tensor) -> Factors:
+    def _check_lengths(self, emb_BD: Tensor) -> None:
         if emb_BD.dim() != 2 or emb_BD.shape[1] != self.embedding_dim:
             raise SpecError(
                 "loss.embedding-dim",
                 f"embeddings of shape {tuple(emb_BD.shape)}: expected (batch, {self.embedding_dim})",
                 remedy="build the head with the embedding length of the model",
             )
+
+    def _factors(self, emb_BD: Tensor) -> Factors:
+        self._check_lengths(emb_BD)
         dtype = wide_dtype(emb_BD, self.weight_CD)
         emb_BD, weight_CD = emb_BD.to(dtype), self.weight_CD.to(dtype)
         x_BD = unit_rows(emb_BD) if self.unit_embeddings else emb_BD
@@ -107,10 +138,19 @@ class ClassHead(nn.Module):
             rows=weight_CD,
             row_factor=1 / nonzero(torch.linalg.vector_norm(weight_CD, dim=1)) if self.unit_weights else None,
             bias=None if self.bias_C is None else self.bias_C.to(dtype),
+            centres=self.centres,
+            pool=self.pool,
         )
 
-    def _sample_losses(self, factors: Factors, label_B: Tensor) -> tuple[Tensor, Tensor]:
-        margin = self.margin
+    def _margin_now(self, emb_BD: Tensor, sample_weight_B: Tensor | None, everyone: Everyone) -> Margin | None:
+        """The margin for these embeddings: for heads where it depends on them."""
+        return self.margin
+
+    def _penalty(self, emb_BD: Tensor) -> Tensor | float:
+        """What is added to each sample's loss: (B,), or one number for all."""
+        return 0.0
+
+    def _sample_losses(self, factors: Factors, label_B: Tensor, margin: Margin | None) -> tuple[Tensor, Tensor]:
         if margin is None:
             change_own = None
         elif self.unit_embeddings and self.unit_weights:
@@ -134,8 +174,12 @@ class ClassHead(nn.Module):
                 f"labels of dtype {target.dtype} and shape {tuple(target.shape)}: expected int64 and ({len(emb_BD)},)",
                 remedy="pass one class id per embedding",
             )
-        if target.device.type == "cpu" and target.numel():
-            low, high = int(target.min()), int(target.max())
+        self._check_range(target)
+        return target
+
+    def _check_range(self, label: Tensor) -> None:
+        if label.device.type == "cpu" and label.numel():
+            low, high = int(label.min()), int(label.max())
             if low < 0 or high >= self.num_classes:
                 raise DataError(
                     "loss.label-range",
@@ -143,7 +187,6 @@ class ClassHead(nn.Module):
                     field="num_classes",
                     remedy="number the classes from 0 without gaps, or raise num_classes",
                 )
-        return target
 
 
 def class_cross_entropy(

@@ -30,6 +30,11 @@ def unit_rows(x_ND: Tensor) -> Tensor:
     return near_one_ND / torch.linalg.vector_norm(near_one_ND, dim=-1, keepdim=True).clamp_min(1)
 
 
+def row_lengths(x_ND: Tensor) -> Tensor:
+    """Lengths of the rows (N,), float32 or wider."""
+    return torch.linalg.vector_norm(x_ND.to(wide_dtype(x_ND)), dim=1)
+
+
 def weighted_mean(value_B: Tensor, weight_B: Tensor | None) -> Tensor:
     """sum(w * v) / sum(w), or the plain mean; 0 (still in the graph) where there is nothing to average."""
     if weight_B is None:

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from kinsight.errors import SpecError
-from kinsight.losses.head import ClassHead, Factors, class_cross_entropy
+from kinsight.losses.head import ClassHead, Factors, Margin, class_cross_entropy
 from kinsight.losses.softmax import inverse_temperature
 
 
@@ -32,7 +32,7 @@ class SmoothedCrossEntropy(ClassHead):
             raise SpecError("loss.smoothing", f"{smoothing}: expected 0 to below 1; 0.1 is usual", field="smoothing")
         self.temperature, self.smoothing = temperature, smoothing
 
-    def _sample_losses(self, factors: Factors, label_B: Tensor) -> tuple[Tensor, Tensor]:
+    def _sample_losses(self, factors: Factors, label_B: Tensor, margin: Margin | None) -> tuple[Tensor, Tensor]:
         nll_B, own_B, hit_B = class_cross_entropy(factors, label_B)
         # -log p_j = nll + own - logit_j, and the sum of a row of logits is one product with the summed class weights.
         mean_other_B = (factors.x @ factors.rows.sum(0) - own_B) / (self.num_classes - 1)

@@ -29,7 +29,11 @@ def test_gradcheck(name: str, weighted: bool) -> None:
     emb_BD, label_B = batch()
     weight_B = sample_weights() if weighted else None
 
+    length_B1 = emb_BD.norm(dim=1, keepdim=True)
+
     def loss(emb_BD: Tensor, weight_CD: Tensor) -> Tensor:
+        if name == "adaface":  # reads the lengths without gradient: they must not move here
+            emb_BD = emb_BD / emb_BD.norm(dim=1, keepdim=True) * length_B1
         return torch.func.functional_call(head, {"weight_CD": weight_CD}, (emb_BD, label_B, weight_B))[0]
 
     weight_CD = head.weight_CD.detach().clone().requires_grad_()
@@ -177,6 +181,20 @@ def test_embeddings_of_another_length_are_refused() -> None:
         (lambda: losses.NormalizedSoftmax(5, 4, temperature=0), "above 0"),
         (lambda: losses.SmoothedCrossEntropy(5, 4, smoothing=1), "below 1"),
         (lambda: losses.Softmax(1, 4), "at least 2"),
+        (lambda: losses.ArcMargin(5, 4, margin_rad=8.6), "0 to 1.5708"),
+        (lambda: losses.ProxyNCA(5, 4, temperature=0), "above 0"),
+        (lambda: losses.ProxyAnchor(5, 4, alpha=0), "above 0"),
+        (lambda: losses.ProxyAnchor(5, 4, margin=-0.1), "0 to 1"),
+        (lambda: losses.ProxyAnchor(1, 4), "at least 2"),
+        (lambda: losses.SoftTriple(5, 4, centres=1), "from 2"),
+        (lambda: losses.SoftTriple(5, 4, tau=-1), "from 0"),
+        (lambda: losses.SoftTriple(5, 4, gamma=0), "above 0"),
+        (lambda: losses.SubCenterArcFace(5, 4, centres=1), "from 2"),
+        (lambda: losses.SubCenterArcFace(5, 4, margin_deg=91), "0 to 90 degrees"),
+        (lambda: losses.AdaFace(5, 4, t_alpha=1.5), "0 to 1"),
+        (lambda: losses.AdaFace(5, 4, h=0), "above 0"),
+        (lambda: losses.MagFace(5, 4, l_a=110, u_a=10), "l_a < u_a"),
+        (lambda: losses.MagFace(5, 4, l_margin_rad=45), "0 to 1.5708"),
     ],
 )
 def test_impossible_settings_are_refused(build: object, message: str) -> None:

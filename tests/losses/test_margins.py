@@ -7,18 +7,34 @@ import pytest
 import torch
 from torch import Tensor
 
-from kinsight.losses.margins import lowered_cosine, multiplied_angle, widened_angle
+from kinsight.losses.margins import arc_margin, lowered_cosine, multiplied_angle, shifted_angle, widened_angle
 
 MARGINS = {
     "lowered": partial(lowered_cosine, margin=0.4),
     "widened": partial(widened_angle, margin_rad=math.radians(28.6)),
     "widened-most": partial(widened_angle, margin_rad=math.pi / 2),
+    "paddle": partial(arc_margin, margin_rad=0.5),
+    "easy": partial(arc_margin, margin_rad=0.5, easy=True),
+    "shifted": partial(shifted_angle, shift_rad=torch.tensor(0.4, dtype=torch.float64)),
+    "shifted-back": partial(shifted_angle, shift_rad=torch.tensor(-0.4, dtype=torch.float64)),
+    "many": partial(widened_angle, margin_rad=torch.tensor(0.8, dtype=torch.float64)),
     **{f"multiplied-{m}": partial(multiplied_angle, margin=m) for m in range(1, 9)},
 }
 
 
 def _formula(name: str, theta: float) -> float:
     kind, _, number = name.partition("-")
+    if kind == "easy":
+        return _formula("paddle", theta) if math.cos(theta) > 0 else math.cos(theta)
+    if kind == "paddle":
+        sin = math.sqrt(1 - math.cos(theta) ** 2 + 1e-6)
+        near = math.cos(theta) > math.cos(math.pi - 0.5)
+        wider = math.cos(theta) * math.cos(0.5) - sin * math.sin(0.5)
+        return wider if near else math.cos(theta) - 0.5 * math.sin(math.pi - 0.5)
+    if kind == "shifted":
+        return math.cos(min(max(theta + (-0.4 if number else 0.4), 0), math.pi))
+    if kind == "many":
+        return math.cos(theta + 0.8) if theta <= math.pi - 0.8 else math.cos(theta) - 0.8 * math.sin(0.8)
     if kind == "lowered":
         return math.cos(theta) - 0.4
     if kind == "widened":
@@ -42,7 +58,10 @@ def test_formula_over_all_angles(name: str) -> None:
 @pytest.mark.parametrize("name", MARGINS)
 def test_wider_angle_never_scores_more(name: str) -> None:
     values = MARGINS[name](_angles(4001).cos())
-    assert values.diff().max() <= 1e-12
+    if name == "easy":  # but for its step at 90 degrees
+        assert (values.diff() > 1e-12).sum() == 1
+    else:
+        assert values.diff().max() <= 1e-12
 
 
 @pytest.mark.parametrize("name", MARGINS)
