@@ -4,15 +4,22 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import assert_never
 
+from kinsight.losses.adaface import AdaFace
 from kinsight.losses.angle_multiple import LargeMarginSoftmax, SphereFace
 from kinsight.losses.arcface import ArcFace
+from kinsight.losses.arcmargin import ArcMargin
 from kinsight.losses.cosine_margin import AMSoftmax, CosFace
 from kinsight.losses.head import ClassHead
+from kinsight.losses.magface import MagFace
 from kinsight.losses.numerics import mixed_seed
 from kinsight.losses.objective import HeadTerm, Objective, Term
 from kinsight.losses.pair_terms import Pairs, build_pair_term
+from kinsight.losses.proxy_anchor import ProxyAnchor
+from kinsight.losses.proxy_nca import ProxyNCA
 from kinsight.losses.smoothed_cross_entropy import SmoothedCrossEntropy
+from kinsight.losses.soft_triple import SoftTriple
 from kinsight.losses.softmax import NormalizedSoftmax, Softmax
+from kinsight.losses.sub_center_arcface import SubCenterArcFace
 from kinsight.parallel.collectives import Group
 from kinsight.relations import Relation, SameLabel
 from kinsight.specs import losses as specs
@@ -80,6 +87,25 @@ def _build_head(spec: specs.OverClasses, num_classes: int, embedding_dim: int, s
             return LargeMarginSoftmax(*sizes, margin=spec.margin, scale=spec.scale, seed=seed)
         case specs.SphereFace():
             return SphereFace(*sizes, margin=spec.margin, scale=spec.scale, seed=seed)
+        case specs.ArcMargin():
+            margin = {"margin_rad": spec.margin_rad, "easy_margin": spec.easy_margin}
+            return ArcMargin(*sizes, scale=spec.scale, seed=seed, **margin)
+        case specs.ProxyNCA():
+            return ProxyNCA(*sizes, temperature=spec.temperature, seed=seed)
+        case specs.ProxyAnchor():
+            return ProxyAnchor(*sizes, margin=spec.margin, alpha=spec.alpha, seed=seed)
+        case specs.SoftTriple():
+            centres = {"centres": spec.centres, "gamma": spec.gamma, "tau": spec.tau}
+            return SoftTriple(*sizes, margin=spec.margin, scale=spec.scale, seed=seed, **centres)
+        case specs.SubCenterArcFace():
+            margin_deg = spec.margin_deg
+            return SubCenterArcFace(*sizes, centres=spec.centres, margin_deg=margin_deg, scale=spec.scale, seed=seed)
+        case specs.AdaFace():
+            return AdaFace(*sizes, margin=spec.margin, h=spec.h, t_alpha=spec.t_alpha, scale=spec.scale, seed=seed)
+        case specs.MagFace():
+            lengths = {"l_a": spec.l_a, "u_a": spec.u_a, "lambda_g": spec.lambda_g}
+            margins = {"l_margin_rad": spec.l_margin_rad, "u_margin_rad": spec.u_margin_rad}
+            return MagFace(*sizes, scale=spec.scale, seed=seed, **lengths, **margins)
     assert_never(spec)
 
 

@@ -42,6 +42,10 @@ class Batch:
     piece: float
     group: Group
 
+    def from_everyone(self, tensor: Tensor) -> Tensor:
+        """The tensors of all ranks, of one shape, stacked; with gradient."""
+        return all_gather_rows(tensor[None], self.group, counts=[1] * world_size(self.group))
+
     def everyone(self) -> tuple[Tensor, Tensor]:
         """The embeddings, with gradient, and targets of all ranks."""
         return (
@@ -51,7 +55,10 @@ class Batch:
 
 
 class HeadTerm(nn.Module):
-    """A head over classes, on the embeddings or (`reads_aux`) on the auxiliary features; needs no other rank's rows."""
+    """A head over classes, on the embeddings or (`reads_aux`) on the auxiliary features, each rank for its rows.
+
+    What a head must know of the others' rows (sums over a class, mean lengths) it asks of `everyone`.
+    """
 
     def __init__(self, name: str, weight: float, head: ClassHead, *, reads_aux: bool = False) -> None:
         super().__init__()
@@ -59,8 +66,9 @@ class HeadTerm(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, Stats]:
         features_BD = batch.aux if self.reads_aux else batch.emb
-        loss, stats = self.head(features_BD, batch.target, batch.sample_weight)
-        return loss * batch.share, {key: value * batch.share for key, value in stats.items()}
+        loss, stats = self.head(features_BD, batch.target, batch.sample_weight, everyone=batch.from_everyone)
+        factor = batch.piece if self.head.whole_batch else batch.share
+        return loss * factor, {key: value * batch.share for key, value in stats.items()}
 
 
 class PairTerm(nn.Module):
@@ -171,7 +179,8 @@ class Objective(nn.Module):
         emb_BD, target_B: this rank's rows, not gathered. aux_BD: input of the terms that read auxiliary features.
         global_batch: rows of the whole optimizer step, over all ranks and all pieces it is accumulated from; without
         it, the rows of all ranks now. Summed over the pieces and averaged over the ranks, the loss, its gradients and
-        the statistics are those of one process on the whole step (but pairs are sought within a piece only).
+        the statistics are those of one process on the whole step (but pairs, and the images of a class whose sum a loss
+        takes, are sought within a piece only).
         sample_weight_B: weights from 0, on all ranks or none; every mean becomes sum(w * loss) / sum(w), within a piece
         where a step has several.
         Raises SpecError when a term reads auxiliary features and there are none.
@@ -198,7 +207,7 @@ class Objective(nn.Module):
             )
         rows, world = emb_BD.shape[0], world_size(self.group)
         counts = None
-        if world > 1 and (global_batch is None or weight_B is not None or self._has_pairs()):
+        if world > 1 and (global_batch is None or weight_B is not None or self._reads_all_rows()):
             counts = row_counts(rows, emb_BD.device, self.group)
         rows_now = sum(counts) if counts else rows
         whole = rows_now if global_batch is None else global_batch
@@ -217,5 +226,5 @@ class Objective(nn.Module):
             group=self.group,
         )
 
-    def _has_pairs(self) -> bool:
-        return any(isinstance(term, PairTerm | BatchTerm) for term in self.terms)
+    def _reads_all_rows(self) -> bool:
+        return any(not isinstance(term, HeadTerm) or term.head.whole_batch for term in self.terms)

@@ -1,8 +1,9 @@
 """What training minimises: one arm per loss, each with just the settings it uses."""
 
-from typing import Annotated, Literal
+import math
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kinsight.specs.base import Spec, default_tag
 from kinsight.specs.miners import AllPairs, MemorySpec, Miner
@@ -12,6 +13,7 @@ Scale = Annotated[float, Field(gt=0, le=1000)]
 CosineMargin = Annotated[float, Field(ge=0, le=1)]
 Gap = Annotated[float, Field(ge=0, le=4)]
 Distance = Literal["euclidean", "squared-euclidean", "cosine"]
+Centres = Annotated[int, Field(ge=2, le=1000)]
 AngleMultiple = Annotated[int, Field(ge=1, le=8)]
 
 
@@ -81,6 +83,84 @@ class SphereFace(_Loss):
     kind: Literal["sphereface"] = "sphereface"
     margin: AngleMultiple = Field(default=4, description="multiple of the own class's angle, a whole number")
     scale: Scale = Field(default=1.0, description="factor of the logits")
+
+
+class ArcMargin(_Loss):
+    """PaddlePaddle's arcmargin: angle to the own class widened by a margin, then scaled."""
+
+    kind: Literal["arcmargin"] = "arcmargin"
+    margin_rad: float = Field(
+        default=0.15, ge=0, le=math.pi / 2, description="added to the own class's angle, in radians, not degrees"
+    )
+    scale: Scale = Field(default=80.0, description="factor of the cosines")
+    easy_margin: bool = Field(default=False, description="margin only for own classes within 90 degrees")
+
+
+class ProxyNCA(_Loss):
+    """ProxyNCA++: cross-entropy over squared distances to one proxy a class."""
+
+    kind: Literal["proxy-nca"] = "proxy-nca"
+    temperature: Temperature = Field(default=1 / 9, description="divisor of the squared distances; smaller is sharper")
+
+
+class ProxyAnchor(_Loss):
+    """One proxy a class, which pulls and pushes the images of the batch; an image may have several classes."""
+
+    kind: Literal["proxy-anchor"] = "proxy-anchor"
+    margin: CosineMargin = Field(default=0.1, description="cosine by which images overshoot")
+    alpha: Scale = Field(default=32.0, description="sharpness; larger looks at the hardest images alone")
+
+
+class SoftTriple(_Loss):
+    """Cross-entropy over several centres a class."""
+
+    kind: Literal["soft-triple"] = "soft-triple"
+    centres: Centres = Field(default=10, description="centres of each class")
+    scale: Scale = Field(default=20.0, description="factor of the cosines, the paper's lambda")
+    gamma: Temperature = Field(default=0.1, description="smaller looks at the nearest centre alone")
+    margin: CosineMargin = Field(default=0.01, description="subtracted from the own class's cosine")
+    tau: float = Field(default=0.2, ge=0, le=1000, description="weight of the pull of a class's centres together")
+
+
+class SubCenterArcFace(_Loss):
+    """ArcFace with several sub-centres a class, of which the nearest counts: for labels that are partly wrong."""
+
+    kind: Literal["sub-center-arcface"] = "sub-center-arcface"
+    centres: Centres = Field(default=3, description="sub-centres of each class")
+    margin_deg: float = Field(
+        default=28.6, ge=0, le=90, description="added to the own class's angle, in degrees, not radians"
+    )
+    scale: Scale = Field(default=64.0, description="factor of the cosines")
+
+
+class AdaFace(_Loss):
+    """Margin by the embedding's length, relative to the lengths of a training so far."""
+
+    kind: Literal["adaface"] = "adaface"
+    margin: CosineMargin = Field(default=0.4, description="of angle (radians) and cosine, shared out by length")
+    h: float = Field(default=0.333, gt=0, le=10, description="larger: fewer lengths count as middling")
+    t_alpha: float = Field(default=0.01, gt=0, le=1, description="share of a batch in the running mean of lengths")
+    scale: Scale = Field(default=64.0, description="factor of the cosines")
+
+
+class MagFace(_Loss):
+    """The longer an embedding, the wider its margin; lengths grow with the quality of images."""
+
+    kind: Literal["magface"] = "magface"
+    l_a: float = Field(default=10.0, gt=0, le=1e6, description="length from which embeddings are told apart")
+    u_a: float = Field(default=110.0, gt=0, le=1e6, description="length up to which they are")
+    l_margin_rad: float = Field(default=0.45, ge=0, le=math.pi / 2, description="margin at l_a, in radians")
+    u_margin_rad: float = Field(default=0.8, ge=0, le=math.pi / 2, description="margin at u_a, in radians")
+    lambda_g: float = Field(default=35.0, ge=0, le=1e6, description="weight of the reward of long embeddings")
+    scale: Scale = Field(default=64.0, description="factor of the cosines")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.l_a >= self.u_a:
+            raise ValueError(f"l_a={self.l_a}: expected below u_a={self.u_a}")
+        if self.l_margin_rad > self.u_margin_rad:
+            raise ValueError(f"l_margin_rad={self.l_margin_rad}: expected at most u_margin_rad={self.u_margin_rad}")
+        return self
 
 
 class WithMemory(_Loss):
@@ -202,7 +282,22 @@ class VICReg(_Loss):
     covariance_weight: float = Field(default=1.0, ge=0, le=1000, description="of the squared covariances")
 
 
-OverClasses = Softmax | NormalizedSoftmax | AMSoftmax | CosFace | ArcFace | LargeMarginSoftmax | SphereFace
+OverClasses = (
+    Softmax
+    | NormalizedSoftmax
+    | AMSoftmax
+    | CosFace
+    | ArcFace
+    | LargeMarginSoftmax
+    | SphereFace
+    | ArcMargin
+    | ProxyNCA
+    | ProxyAnchor
+    | SoftTriple
+    | SubCenterArcFace
+    | AdaFace
+    | MagFace
+)
 """Losses with class weights."""
 
 OverPairs = (

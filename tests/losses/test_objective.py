@@ -23,6 +23,13 @@ ARMS = {
         specs.ArcFace(margin_deg=30),
         specs.LargeMarginSoftmax(margin=3),
         specs.SphereFace(scale=2.0),
+        specs.ArcMargin(margin_rad=0.3, easy_margin=True),
+        specs.ProxyNCA(),
+        specs.ProxyAnchor(alpha=16),
+        specs.SoftTriple(centres=3),
+        specs.SubCenterArcFace(centres=2),
+        specs.AdaFace(t_alpha=0.5),
+        specs.MagFace(l_a=1.5, u_a=5),
         specs.SupCon(),
         specs.Contrastive(positive_margin=0.1, margin=1.5),
         specs.Triplet(),
@@ -41,6 +48,7 @@ ARMS = {
 }
 PARTS = {"contrastive": {"positive_pairs", "negative_pairs"}, "triplet": {"triplets"}, "info-nce": {"positive_pairs"}}
 PARTS |= {kind: set[str]() for kind in ("quadruplet", "npairs", "vicreg")}
+PARTS |= {kind: {"accuracy", "length"} for kind in ("adaface", "magface")}
 CLASSES, DIM, AUX_DIM = 6, 8, 5
 
 
@@ -76,7 +84,7 @@ def test_arm_builds_trains_and_round_trips(kind: str, with_ce: bool) -> None:
     assert loss.dtype == torch.float64 and loss.isfinite() and loss > 0
     for tensor in (emb_BD, *([aux_BD] if with_ce else []), *objective.parameters()):
         assert tensor.grad is not None and tensor.grad.isfinite().all() and tensor.grad.any()
-    told = {"accuracy"} if objective.head is not None else PARTS.get(kind, {"anchors"})
+    told = PARTS.get(kind, {"accuracy"} if objective.head is not None else {"anchors"})
     names = {"loss", f"{kind}.loss"} | {f"{kind}.{name}" for name in told}
     assert set(stats) == names | ({"ce.loss", "ce.accuracy"} if with_ce else set())
     assert all(value.dim() == 0 and not value.requires_grad for value in stats.values())
@@ -173,6 +181,15 @@ def test_labels_beyond_num_classes_are_fine_for_pairs_alone() -> None:
         ({"kind": "arcface", "margin_deg": 91}, "arcface.margin_deg"),
         ({"kind": "sphereface", "margin": 2.5}, "sphereface.margin"),
         ({"margin": -0.1}, "am-softmax.margin"),
+        ({"kind": "arcmargin", "margin_deg": 8.6}, "arcmargin.margin_deg"),
+        ({"kind": "arcmargin", "margin_rad": 8.6}, "arcmargin.margin_rad"),
+        ({"kind": "proxy-nca", "scale": 9}, "proxy-nca.scale"),
+        ({"kind": "proxy-anchor", "alpha": 0}, "proxy-anchor.alpha"),
+        ({"kind": "soft-triple", "centres": 1}, "soft-triple.centres"),
+        ({"kind": "sub-center-arcface", "centres": 1}, "sub-center-arcface.centres"),
+        ({"kind": "adaface", "t_alpha": 1.5}, "adaface.t_alpha"),
+        ({"kind": "magface", "l_a": 110, "u_a": 10}, "magface"),
+        ({"kind": "magface", "l_margin_rad": 0.9}, "magface"),
         ({"scale": 0}, "am-softmax.scale"),
         ({"weight": 0}, "am-softmax.weight"),
         ({"kind": "supcon", "temperature": 0}, "supcon.temperature"),
