@@ -39,7 +39,7 @@ from kinsight.errors import DataError
 from kinsight.parallel.memory import kept_memory
 from kinsight.specs.bench import BenchDecode
 from kinsight.specs.data import Folder, ImageSpec, PhotoAugment
-from kinsight.specs.train import ShuffleSampler
+from kinsight.specs.samplers import ShuffleSampler
 
 BATCH = 32
 PREFETCH = 2  # batches each worker of either side works ahead
@@ -124,7 +124,7 @@ def _speed(batches: Generator[int], workers: int, seconds: float) -> _Speed:
 
 
 def _our_batches(records: Records, size: int, workers: int, *, seed: int) -> Generator[int]:
-    sampler = build_sampler(ShuffleSampler(), records.label_N, batch_size=BATCH, seed=seed)
+    sampler = build_sampler(ShuffleSampler(), records, batch_size=BATCH, seed=seed)
     requests = ((epoch, index_B) for epoch in itertools.count() for index_B in sampler.epoch(epoch))
     # One number per value of a pixel row: three per pixel, broadcast, would take three times as long.
     mean_row, std_row = (255 * torch.tensor(values).repeat(size) for values in (MEAN, STD))

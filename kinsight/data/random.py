@@ -13,6 +13,7 @@ class Purpose(IntEnum):
     SYMBOL = 2
     ORDER = 3
     CLASSES = 4
+    SUPER_CLASSES = 5
 
 
 _STEP = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd: successive multiples spread over all 64 bits
@@ -52,3 +53,11 @@ def uniform(
 ) -> npt.NDArray[np.float64]:
     """Uniform numbers in [0, 1), float64 of shape (B, draws), by the same keys as `words`."""
     return (words(seed, epoch, index_B, draws, purpose=purpose) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def shuffled(
+    count: int, seed: int, epoch: int, *, purpose: Purpose = Purpose.ORDER, round_: int = 0
+) -> npt.NDArray[np.int64]:
+    """A random permutation of range(count); another one for each round."""
+    key_N = words(seed, epoch, np.arange(count) + round_ * count, 1, purpose=purpose)[:, 0]
+    return np.argsort(key_N, kind="stable")

@@ -93,6 +93,27 @@ class Records:
         """int64 group per record, or None where the source has no groups."""
         return self.table["group"].to_numpy().astype(np.int64) if self._has("group") else None
 
+    def numbers(self, column: str, *, field: str) -> np.ndarray:
+        """int64 numbers of a column's distinct values, -1 where it has none; `field`: the setting that names it.
+
+        Raises DataError where there is no such column, or it holds neither whole numbers nor text.
+        """
+        if column not in self.table.column_names:
+            raise DataError(
+                "data.column",
+                f"{self.source} has no column {column}; its columns are {', '.join(self.table.column_names)}",
+                field=field,
+                remedy="name a column with the super-classes",
+            )
+        values = self.table[column].combine_chunks()
+        if not (pa.types.is_integer(values.type) or pa.types.is_string(values.type)):
+            raise DataError(
+                "data.column",
+                f"column {column} of {self.source} holds {values.type}: expected whole numbers or text",
+                field=field,
+            )
+        return pc.fill_null(values.dictionary_encode().indices, -1).to_numpy().astype(np.int64)
+
     @cached_property
     def fingerprint(self) -> str:
         """sha256 (hex) over addresses, labels, groups and class names: the same data has the same fingerprint."""

@@ -52,7 +52,7 @@ def build_objective(
         numbers[spec.kind] += 1
         suffix = f"-{numbers[spec.kind]}" if numbers[spec.kind] > 1 else ""
         seed_here = mixed_seed(seed, numbers.total())
-        pairs = Pairs(relation, embedding_dim, target_shape)
+        pairs = Pairs(embedding_dim, target_shape)
         return _build_term(spec, spec.kind + suffix, num_classes, seed_here, pairs)
 
     terms = [term(loss)]
@@ -61,7 +61,7 @@ def build_objective(
     for spec in extra:
         assert spec.ce is None, "the cross-entropy term belongs to the main loss"
         terms.append(term(spec))
-    return Objective(terms, group=group)
+    return Objective(terms, relation=relation, group=group)
 
 
 def _build_term(spec: specs.Loss, name: str, num_classes: int, seed: int, pairs: Pairs) -> Term:

@@ -41,6 +41,7 @@ class Batch:
     share: Tensor | float
     piece: float
     group: Group
+    relation: Relation
 
     def from_everyone(self, tensor: Tensor) -> Tensor:
         """The tensors of all ranks, of one shape, stacked; with gradient."""
@@ -66,7 +67,9 @@ class HeadTerm(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, Stats]:
         features_BD = batch.aux if self.reads_aux else batch.emb
-        loss, stats = self.head(features_BD, batch.target, batch.sample_weight, everyone=batch.from_everyone)
+        loss, stats = self.head(
+            features_BD, batch.relation.class_ids(batch.target), batch.sample_weight, everyone=batch.from_everyone
+        )
         factor = batch.piece if self.head.whole_batch else batch.share
         return loss * factor, {key: value * batch.share for key, value in stats.items()}
 
@@ -80,12 +83,11 @@ class PairTerm(nn.Module):
         weight: float,
         loss: PairLoss,
         *,
-        relation: Relation = _SAME_LABEL,
         miner: Miner | None = None,
         memory: Memory | None = None,
     ) -> None:
         super().__init__()
-        self.name, self.weight, self.loss, self.relation, self.miner = name, weight, loss, relation, miner
+        self.name, self.weight, self.loss, self.miner = name, weight, loss, miner
         self.memory = memory
 
     def forward(self, batch: Batch) -> tuple[Tensor, Stats]:
@@ -104,7 +106,7 @@ class PairTerm(nn.Module):
             batch.target,
             seen_BD,
             seen_target,
-            relation=self.relation,
+            relation=batch.relation,
             miner=self.miner,
             sample_weight_A=batch.sample_weight,
             first=first,
@@ -119,16 +121,16 @@ class PairTerm(nn.Module):
 class BatchTerm(nn.Module):
     """A loss of the whole batch, which every rank computes on the embeddings of all, with gradient to all of them."""
 
-    def __init__(self, name: str, weight: float, loss: BatchLoss, *, relation: Relation = _SAME_LABEL) -> None:
+    def __init__(self, name: str, weight: float, loss: BatchLoss) -> None:
         super().__init__()
-        self.name, self.weight, self.loss, self.relation = name, weight, loss, relation
+        self.name, self.weight, self.loss = name, weight, loss
 
     def forward(self, batch: Batch) -> tuple[Tensor, Stats]:
         """The loss; no statistics. Raises SpecError when samples have weights, which these losses have no place for."""
         if batch.sample_weight is not None:
             raise SpecError("loss.sample-weight", f"{self.name} looks at a batch as a whole: samples have no weights")
         emb_BD, target = batch.everyone()
-        return self.loss(emb_BD, target, relation=self.relation) * batch.piece, {}
+        return self.loss(emb_BD, target, relation=batch.relation) * batch.piece, {}
 
 
 Term = HeadTerm | PairTerm | BatchTerm
@@ -138,15 +140,16 @@ class Objective(nn.Module):
     """Sum of weighted terms; all class weights of a training live in it.
 
     terms: at least one. The first is the main one; its head, if it has one, predicts.
+    relation: how the targets are read; heads over classes read their class ids.
     group: the process group whose ranks share a batch (default: all).
     """
 
-    def __init__(self, terms: Sequence[Term], *, group: Group = None) -> None:
+    def __init__(self, terms: Sequence[Term], *, relation: Relation = _SAME_LABEL, group: Group = None) -> None:
         super().__init__()
         assert terms, "an objective has at least one term"
         assert len({term.name for term in terms}) == len(terms), "terms have names of their own"
         self.terms = nn.ModuleList(terms)
-        self.group = group
+        self.relation, self.group = relation, group
 
     @property
     def head(self) -> ClassHead | None:
@@ -207,7 +210,7 @@ class Objective(nn.Module):
             )
         rows, world = emb_BD.shape[0], world_size(self.group)
         counts = None
-        if world > 1 and (global_batch is None or weight_B is not None or self._reads_all_rows()):
+        if world > 1 and (global_batch is None or weight_B is not None or self.compares_rows):
             counts = row_counts(rows, emb_BD.device, self.group)
         rows_now = sum(counts) if counts else rows
         whole = rows_now if global_batch is None else global_batch
@@ -224,7 +227,10 @@ class Objective(nn.Module):
             share=share,
             piece=rows_now / max(whole, 1),
             group=self.group,
+            relation=self.relation,
         )
 
-    def _reads_all_rows(self) -> bool:
+    @property
+    def compares_rows(self) -> bool:
+        """Whether a term must see all rows of a batch at once: then a batch is no sum of its pieces."""
         return any(not isinstance(term, HeadTerm) or term.head.whole_batch for term in self.terms)

@@ -25,7 +25,6 @@ from kinsight.losses.sigmoid_pairs import SigmoidPairs
 from kinsight.losses.smooth_ap import SmoothAP
 from kinsight.losses.supcon import SupCon
 from kinsight.losses.triplet import Triplet
-from kinsight.relations import Relation
 from kinsight.specs import losses as specs
 from kinsight.specs import miners
 
@@ -33,7 +32,6 @@ from kinsight.specs import miners
 class Pairs(NamedTuple):
     """What losses over pairs need to know of the data and the network."""
 
-    relation: Relation
     embedding_dim: int
     target_shape: tuple[int, ...]
 
@@ -42,13 +40,13 @@ def build_pair_term(spec: specs.OverPairs, name: str, pairs: Pairs) -> PairTerm 
     """The term a spec describes."""
     loss = _loss(spec)
     if not isinstance(loss, PairLoss):
-        return BatchTerm(name, spec.weight, loss, relation=pairs.relation)
+        return BatchTerm(name, spec.weight, loss)
     miner = _miner(spec.miner) if isinstance(spec, specs.WithMiner) else None
     memory = None
     if isinstance(spec, specs.WithMemory) and spec.memory is not None:
         settings = {"warmup_steps": spec.memory.warmup_steps, "target_shape": pairs.target_shape}
         memory = Memory(spec.memory.size, pairs.embedding_dim, **settings)
-    return PairTerm(name, spec.weight, loss, relation=pairs.relation, miner=miner, memory=memory)
+    return PairTerm(name, spec.weight, loss, miner=miner, memory=memory)
 
 
 def _loss(spec: specs.OverPairs) -> PairLoss | BatchLoss:

@@ -82,6 +82,10 @@ class Hierarchy(Relation):
         """See `Relation.masks`."""
         return [same_ids(target_A[:, place], target_B[:, place]) for place in range(len(self.weights))]
 
+    def class_ids(self, target: Tensor) -> Tensor:
+        """The finest labels."""
+        return target[:, 0]
+
     def check(self, target: Tensor, num_rows: int) -> None:
         """See `Relation.check`."""
         levels = len(self.weights)

@@ -45,6 +45,10 @@ class Relation(ABC):
     def similarity(self, target_A: Tensor, target_B: Tensor) -> Tensor:
         """Likeness of the images of two targets: float32 (A, B), from 0 (nothing shared) to 1 (the same)."""
 
+    def class_ids(self, target: Tensor) -> Tensor:
+        """What losses over classes read: int64 class ids (B,), or (B, L) padded with -1 for several per image."""
+        return target
+
     @abstractmethod
     def check(self, target: Tensor, num_rows: int) -> None:
         """Raises DataError unless this can be read as `num_rows` images."""

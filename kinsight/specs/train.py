@@ -1,39 +1,20 @@
 """The `train` job."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from kinsight.specs.base import Spec, default_tag
+from kinsight.specs.base import Spec
 from kinsight.specs.data import DataSpec
-from kinsight.specs.losses import AMSoftmax, Loss
+from kinsight.specs.losses import AMSoftmax, Loss, OverClasses, OverPairs
 from kinsight.specs.model import ModelSpec
 from kinsight.specs.optim import CosineSchedule, Optimizer, Schedule, Sgd, StepSchedule
+from kinsight.specs.relations import Relation, SameLabelSpec
 from kinsight.specs.report import ReportSpec
+from kinsight.specs.samplers import HierarchicalSampler, PerClassSampler, Sampler, ShuffleSampler
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Device = Literal["auto", "cuda", "mps", "cpu"]
-
-
-class ShuffleSampler(Spec):
-    """Every image once an epoch, in random order."""
-
-    kind: Literal["shuffle"] = "shuffle"
-
-
-class PerClassSampler(Spec):
-    """Batches of random classes with the same number of images each; what pair losses need.
-
-    A class with fewer images gives all it has and repeats some of them.
-    """
-
-    kind: Literal["per-class"] = "per-class"
-    samples_per_class: int = Field(
-        default=4, ge=2, description="images of each class in a batch; the batch must divide by it"
-    )
-
-
-Sampler = Annotated[ShuffleSampler | PerClassSampler, Field(discriminator="kind"), default_tag("kind", "shuffle")]
 
 
 class HeadSpec(Spec):
@@ -90,6 +71,7 @@ class TrainSpec(Spec):
     sampler: Sampler = Field(default=ShuffleSampler(), description="which images meet in a batch")
     model: ModelSpec = Field(default=ModelSpec(), description="backbone, pooling, neck, first weights")
     head: HeadSpec = Field(default=HeadSpec(), description="class weights")
+    relation: Relation = Field(default=SameLabelSpec(), description="which images are alike, for losses over pairs")
     loss: Loss = Field(default=AMSoftmax(), description="what is minimised")
     extra_losses: list[Loss] = Field(default=[], description="further weighted loss terms, as YAML")
     optimizer: Optimizer = Field(default=Sgd(), description="how weights move")
@@ -146,20 +128,48 @@ class TrainSpec(Spec):
                 raise ValueError(
                     f"model.embedding_dim={self.model.embedding_dim} must divide by {branches}, the cgd branches"
                 )
+        self._losses_fit()
         self._batch_divides()
         self._schedule_rises()
         return self
+
+    def _losses_fit(self) -> None:
+        losses = {"loss": self.loss} | {f"extra_losses[{place}]": loss for place, loss in enumerate(self.extra_losses)}
+        if self.loss.kind == "vicreg":
+            raise ValueError("loss.kind=vicreg reads no labels: add it under extra_losses to a loss that does")
+        over_pairs = [loss for loss in losses.values() if isinstance(loss, OverPairs) and loss.kind != "vicreg"]
+        relation = self.relation.kind
+        if relation != "same-label" and not over_pairs and (relation != "shared-labels"):
+            raise ValueError(f"relation.kind={relation} has no effect without a loss over pairs")
+        for name, loss in losses.items():
+            if loss.kind == "npairs" and relation != "same-label":
+                raise ValueError(f"{name}.kind=npairs takes two images of each class: relation.kind must be same-label")
+            several = relation == "shared-labels" and isinstance(loss, OverClasses)
+            if several and loss.kind != "proxy-anchor":
+                raise ValueError(
+                    f"{name}.kind={loss.kind} takes one class per image: with relation.kind=shared-labels choose a "
+                    "loss over pairs, or proxy-anchor"
+                )
+            miner = getattr(loss, "miner", None)
+            if miner is not None and miner.kind == "consecutive" and self.sampler.kind != "triplets":
+                raise ValueError(f"{name}.miner.kind=consecutive needs sampler.kind=triplets")
+        if self.loss.ce is not None and relation == "shared-labels":
+            raise ValueError("loss.ce takes one class per image, and relation.kind=shared-labels gives several")
 
     def _batch_divides(self) -> None:
         size, accumulate = self.batch.size, self.batch.accumulate
         if accumulate > size:
             raise ValueError(f"batch.accumulate={accumulate}: must be at most batch.size={size}")
-        if self.sampler.kind == "per-class" and size % self.sampler.samples_per_class:
+        sampler = self.sampler
+        if isinstance(sampler, PerClassSampler | HierarchicalSampler) and size % sampler.samples_per_class:
+            raise ValueError(f"batch.size={size} must divide by sampler.samples_per_class={sampler.samples_per_class}")
+        if isinstance(sampler, HierarchicalSampler) and size // sampler.samples_per_class < sampler.super_classes:
             raise ValueError(
-                f"batch.size={size} must divide by sampler.samples_per_class={self.sampler.samples_per_class}"
+                f"sampler.super_classes={sampler.super_classes}: a batch of {size} holds "
+                f"{size // sampler.samples_per_class} classes of {sampler.samples_per_class} images"
             )
-        if accumulate > 1 and any(loss.kind == "supcon" for loss in (self.loss, *self.extra_losses)):
-            raise ValueError("batch.accumulate: a pair loss needs the whole batch at once; set batch.accumulate=1")
+        if sampler.kind == "triplets" and size % 3:
+            raise ValueError(f"batch.size={size} must divide by 3, since sampler.kind=triplets")
 
     def _schedule_rises(self) -> None:
         if isinstance(self.schedule, StepSchedule) and list(self.schedule.at) != sorted(set(self.schedule.at)):

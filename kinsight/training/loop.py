@@ -11,7 +11,7 @@ from inspect import signature
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from kinsight import progress
@@ -21,13 +21,14 @@ from kinsight.parallel.collectives import rank, world_size
 from kinsight.parallel.groups import barrier, is_main, sum_over_ranks
 from kinsight.training import checkpoint
 from kinsight.training.broken import collect_broken
-from kinsight.training.finite import stop_unless_finite_loss, stop_unless_finite_weights
+from kinsight.training.finite import stop_unless_finite_weights
 from kinsight.training.optimizers import set_learning_rate
 from kinsight.training.record import Record
 from kinsight.training.run_folder import RunFolder
 from kinsight.training.schedules import learning_rate
 from kinsight.training.setup import Prepared, origin
 from kinsight.training.signals import Children, StopRequest
+from kinsight.training.step import train_step
 from kinsight.training.validation import evaluated_weights, keep_best, share_main_buffers, validate
 
 LOG_EVERY_STEPS = 10
@@ -66,7 +67,7 @@ def fit(prepared: Prepared, run: RunFolder, record: Record, stop: StopRequest) -
             set_learning_rate(training.optimizer, rate)
             agreed = _agree(batch, stop.wanted, saver.time_is_up())
             if _is_enough(agreed.rows, spec.batch.size):
-                stats = _step(prepared, learner, batch, agreed.rows)
+                stats = train_step(prepared, learner, batch, agreed.rows)
                 training.window.add(stats, sum(agreed.rows))
             _advance(prepared, sum(agreed.rows))
             position.seconds = time.monotonic() - started
@@ -129,44 +130,6 @@ def _is_enough(rows: list[int], batch_size: int) -> bool:
     return min(rows) > 0 and (sum(rows) > 1 or batch_size == 1)
 
 
-def _step(prepared: Prepared, learner: nn.Module, batch: Batch, rows: list[int]) -> dict[str, Tensor]:
-    """One optimizer step on a batch; returns the loss and its terms, to be averaged over the ranks."""
-    training, spec, device = prepared.training, prepared.spec, prepared.device
-    images = batch.images_BCHW.to(device, non_blocking=True)
-    images = prepared.augment(images, batch.epoch, batch.index_B)
-    label_B = batch.label_B.to(device, non_blocking=True)
-    pieces = min(spec.batch.accumulate, min(rows))
-    totals: dict[str, Tensor] = {}
-    for number, (images_b, label_b) in enumerate(
-        zip(images.tensor_split(pieces), label_B.tensor_split(pieces), strict=True)
-    ):
-        with _sync_only_if(learner, number == pieces - 1):
-            with prepared.arithmetic.autocast():
-                loss, stats = learner(images_b, label_b, sum(rows))
-            stop_unless_finite_loss(loss, stats, prepared, batch)
-            (training.scaler.scale(loss) if training.scaler else loss).backward()
-        for name, value in stats.items():
-            totals[name] = totals[name] + value if name in totals else value
-    _update(prepared)
-    return totals
-
-
-def _update(prepared: Prepared) -> None:
-    training, spec = prepared.training, prepared.spec
-    if spec.clip_norm is not None:
-        if training.scaler is not None:
-            training.scaler.unscale_(training.optimizer)
-        nn.utils.clip_grad_norm_(training.learner.parameters(), spec.clip_norm)
-    if training.scaler is not None:
-        training.scaler.step(training.optimizer)
-        training.scaler.update()
-    else:
-        training.optimizer.step()
-    training.optimizer.zero_grad(set_to_none=True)
-    if training.average is not None:
-        training.average.update(prepared.net, training.position.step + 1)
-
-
 def _advance(prepared: Prepared, images: int) -> None:
     position = prepared.training.position
     position.step += 1
@@ -210,12 +173,6 @@ def _distributed(prepared: Prepared) -> nn.Module:
     return DistributedDataParallel(
         learner, device_ids=ids, gradient_as_bucket_view=True, find_unused_parameters=fixed, **_NO_BUFFERS
     )
-
-
-def _sync_only_if(learner: nn.Module, wanted: bool) -> contextlib.AbstractContextManager[Any]:
-    if isinstance(learner, DistributedDataParallel) and not wanted:
-        return learner.no_sync()
-    return contextlib.nullcontext()
 
 
 def _validation_is_due(prepared: Prepared, epoch_ended: bool) -> bool:

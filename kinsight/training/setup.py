@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,8 +34,16 @@ from kinsight.training.checks import check_classes, check_norms, check_ranks, ch
 from kinsight.training.optimizers import build_optimizer
 from kinsight.training.signals import Children
 from kinsight.training.state import Training
+from kinsight.training.targets import Targets, build_targets
 
 DEFAULT_EPOCHS = 200
+
+
+class Slopes(NamedTuple):
+    """The gradient of a loss with respect to embeddings and auxiliary features, taken before."""
+
+    emb_BD: Tensor
+    aux_BE: Tensor | None
 
 
 class Learner(nn.Module):
@@ -43,14 +52,29 @@ class Learner(nn.Module):
     def __init__(self, net: EmbeddingNet, objective: Objective, *, compiled: bool) -> None:
         super().__init__()
         self.net, self.objective = net, objective
-        self._embed = torch.compile(net.forward_with_aux) if compiled else net.forward_with_aux
+        self.embed = torch.compile(net.forward_with_aux) if compiled else net.forward_with_aux
 
     def forward(
-        self, images_BCHW: Tensor, label_B: Tensor, global_batch: int | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of this rank's images and its statistics; see `Objective.forward`."""
-        emb_BD, aux_BE = self._embed(images_BCHW)
-        return self.objective(emb_BD, label_B, aux_BD=aux_BE, global_batch=global_batch)
+        self,
+        images_BCHW: Tensor,
+        target: Tensor | None = None,
+        global_batch: int | None = None,
+        *,
+        slopes: Slopes | None = None,
+    ) -> Any:
+        """Loss of this rank's images and its statistics; see `Objective.forward`.
+
+        slopes: instead of that, a number whose gradient with respect to the network is what these slopes lead to. The
+        objective's own gradients, which have been taken, stay as they are.
+        """
+        emb_BD, aux_BE = self.embed(images_BCHW)
+        if slopes is None:
+            assert target is not None, "a loss needs targets"
+            return self.objective(emb_BD, target, aux_BD=aux_BE, global_batch=global_batch)
+        pairs = [(emb_BD, slopes.emb_BD)] + ([(aux_BE, slopes.aux_BE)] if slopes.aux_BE is not None else [])
+        total = torch.stack([(value.float() * slope.float()).sum() for value, slope in pairs]).sum()
+        # every parameter has to take part, or gradients would not be averaged over the ranks
+        return total + sum(0 * parameter.sum() for parameter in self.objective.parameters())
 
 
 @dataclass
@@ -66,10 +90,22 @@ class Prepared:
     augment: DeviceAugment
     validation: ImageLoader | None
     net: EmbeddingNet
+    targets: Targets
     training: Training
     steps_per_epoch: int
     total_steps: int
     children: Children = field(default_factory=Children)
+
+    @property
+    def learner(self) -> Learner:
+        """Network and objective, not wrapped."""
+        assert isinstance(self.training.learner, Learner)
+        return self.training.learner
+
+    @property
+    def objective(self) -> Objective:
+        """What is minimised."""
+        return self.learner.objective
 
     def close(self) -> None:
         """End the processes that read images."""
@@ -103,7 +139,8 @@ def prepare(spec: TrainSpec, device: torch.device) -> Prepared:
     steps_per_epoch = sampler.num_batches
     total_steps = spec.steps or (spec.epochs or DEFAULT_EPOCHS) * steps_per_epoch
     check_ranks(spec, sampler)
-    net, training = _build_training(spec, records, device)
+    targets = build_targets(spec.relation, records)
+    net, training = _build_training(spec, records, targets, device)
     check_norms(spec, sampler, net)
     if spec.sync_batchnorm and world_size() > 1:
         convert(net)
@@ -120,6 +157,7 @@ def prepare(spec: TrainSpec, device: torch.device) -> Prepared:
         augment=augment,
         validation=reader,
         net=net,
+        targets=targets,
         training=training,
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
@@ -142,7 +180,7 @@ def _sampler(spec: TrainSpec, records: Records) -> Sampler:
     """The sampler; its remarks are said once."""
     with warnings.catch_warnings(record=True) as remarks:
         warnings.simplefilter("always")
-        sampler = build_sampler(spec.sampler, records.label_N, batch_size=spec.batch.size, seed=spec.seed)
+        sampler = build_sampler(spec.sampler, records, batch_size=spec.batch.size, seed=spec.seed)
     if is_main():
         for remark in remarks:
             warn(str(remark.message))
@@ -173,7 +211,9 @@ def _loader(spec: TrainSpec, records: Records, augment: Augment | None) -> Image
     )
 
 
-def _build_training(spec: TrainSpec, records: Records, device: torch.device) -> tuple[EmbeddingNet, Training]:
+def _build_training(
+    spec: TrainSpec, records: Records, targets: Targets, device: torch.device
+) -> tuple[EmbeddingNet, Training]:
     with_aux = spec.loss.ce is not None
     net = build_network(spec.model, image=spec.data, seed=spec.seed, with_aux=with_aux, asked=True)
     objective = build_objective(
@@ -183,6 +223,8 @@ def _build_training(spec: TrainSpec, records: Records, device: torch.device) -> 
         aux_dim=spec.model.embedding_dim if with_aux else None,
         extra=spec.extra_losses,
         seed=spec.seed,
+        relation=targets.relation,
+        target_shape=targets.shape,
     )
     net.to(device).train()
     objective.to(device).train()

@@ -3,22 +3,39 @@
 import warnings
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kinsight.data import Records
 from kinsight.data.samplers import build_sampler
 from kinsight.errors import DataError
-from kinsight.specs.train import PerClassSampler, ShuffleSampler
+from kinsight.specs.samplers import (
+    ClassBalancedSampler,
+    HierarchicalSampler,
+    PerClassSampler,
+    ShuffleSampler,
+    TripletSampler,
+)
+
+
+def records(labels, **columns):
+    """labels: a class number, or a list of them, for each image."""
+    lists = [list(label) if isinstance(label, list) else [int(label)] for label in labels]
+    names = [str(number) for number in range(max((max(each, default=0) for each in lists), default=0) + 1)]
+    uri = [f"{number}.png" for number in range(len(lists))]
+    table = pa.table({"uri": pa.array(uri, pa.string()), "labels": pa.array(lists, pa.list_(pa.int32())), **columns})
+    return Records(table, names)
 
 
 def shuffle(num_images, batch_size, seed=0):
-    return build_sampler(ShuffleSampler(), np.zeros(num_images, np.int64), batch_size=batch_size, seed=seed)
+    return build_sampler(ShuffleSampler(), records([0] * num_images), batch_size=batch_size, seed=seed)
 
 
 def per_class(label_N, batch_size, samples=4, seed=0):
     spec = PerClassSampler(samples_per_class=samples)
-    return build_sampler(spec, np.asarray(label_N), batch_size=batch_size, seed=seed)
+    return build_sampler(spec, records(label_N), batch_size=batch_size, seed=seed)
 
 
 @given(st.integers(1, 300), st.integers(1, 70), st.integers(0, 5))
@@ -110,3 +127,99 @@ def test_too_few_classes_is_an_error_with_the_numbers():
 def test_ranks_share_a_global_batch():
     batch = shuffle(100, 30).epoch(0)[0]
     np.testing.assert_array_equal(np.concatenate(np.array_split(batch, 4)), batch)
+
+
+def test_without_reshuffling_every_epoch_is_the_first():
+    labels = records([0] * 50)
+    fixed = build_sampler(ShuffleSampler(reshuffle=False), labels, batch_size=8, seed=0)
+    assert same(fixed.epoch(0), fixed.epoch(7))
+    assert same(fixed.epoch(0), build_sampler(ShuffleSampler(), labels, batch_size=8, seed=0).epoch(0))
+
+
+@given(st.lists(st.integers(0, 6), min_size=8, max_size=80), st.integers(1, 8), st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_balanced_shows_every_class_equally_often(labels, batch_size, epoch):
+    sampler = build_sampler(ClassBalancedSampler(), records(labels), batch_size=batch_size, seed=1)
+    batches = sampler.epoch(epoch)
+    assert [len(batch) for batch in batches] == [batch_size] * sampler.num_batches
+    assert sampler.num_batches == -(-len(labels) // batch_size)
+    shown = np.bincount(np.array(labels)[np.concatenate(batches)], minlength=7)[np.unique(labels)]
+    assert shown.max() - shown.min() <= 1
+
+
+def test_images_of_several_labels_belong_to_each_class():
+    labels = [[0, 1], [1, 2], [2], [0], [], [1]]
+    sampler = build_sampler(PerClassSampler(samples_per_class=2), records(labels), batch_size=4, seed=0)
+    seen = set()
+    for epoch in range(20):
+        for batch in sampler.epoch(epoch):
+            pairs = batch.reshape(2, 2)
+            classes = [set(labels[a]) & set(labels[b]) for a, b in pairs]
+            assert all(classes), "two images of a class share it"
+            seen |= set(batch.tolist())
+    assert seen == {0, 1, 2, 3, 5}, "an image without a label belongs to none"
+
+
+def hierarchy(sizes, samples, super_classes, batch_size, images=5):
+    """Super-classes with so many classes each, of `images` images."""
+    classes = [(group, number) for group, size in enumerate(sizes) for number in range(size)]
+    labels = np.repeat(np.arange(len(classes)), images)
+    groups = np.repeat([group for group, _ in classes], images)
+    spec = HierarchicalSampler(samples_per_class=samples, super_classes=super_classes)
+    held = records(labels, group=pa.array(groups, pa.int32()))
+    return build_sampler(spec, held, batch_size=batch_size, seed=0), labels, groups
+
+
+def test_hierarchical_batches_come_from_few_super_classes():
+    sampler, labels, groups = hierarchy([10, 10, 10, 10, 10], samples=4, super_classes=2, batch_size=32)
+    shown = np.zeros(50, int)
+    for epoch in range(30):
+        for batch in sampler.epoch(epoch):
+            assert len(batch) == 32
+            classes, counts = np.unique(labels[batch], return_counts=True)
+            assert counts.tolist() == [4] * 8, "eight classes of four images"
+            assert len(set(batch.tolist())) == 32
+            assert sorted(np.unique(groups[batch], return_counts=True)[1].tolist()) == [16, 16]
+            shown[classes] += 1
+    assert shown.min() > 0.6 * shown.mean()
+
+
+def test_a_super_class_with_few_classes_is_joined_by_further_ones():
+    sampler, labels, groups = hierarchy([1, 2, 9], samples=2, super_classes=2, batch_size=12)
+    sizes = set()
+    for epoch in range(20):
+        for batch in sampler.epoch(epoch):
+            counts = np.unique(labels[batch], return_counts=True)[1]
+            assert counts.tolist() == [2] * 6
+            sizes.add(tuple(np.unique(groups[batch], return_counts=True)[1] // 2))
+    assert any(len(size) == 3 for size in sizes)
+
+
+def test_super_classes_must_hold_whole_classes():
+    held = records([0, 0, 1, 1], group=pa.array([0, 1, 1, 1], pa.int32()))
+    spec = HierarchicalSampler(samples_per_class=2, super_classes=1)
+    with pytest.raises(DataError, match="class 0 lies in several super-classes"):
+        build_sampler(spec, held, batch_size=4, seed=0)
+    with pytest.raises(DataError, match="has no column group; its columns are uri, labels"):
+        build_sampler(spec, records([0, 0, 1, 1]), batch_size=4, seed=0)
+
+
+def test_triplets_are_two_of_a_class_and_one_of_another():
+    labels = np.array([0, 0, 0, 1, 1, 2, 3, 3])
+    sampler = build_sampler(TripletSampler(), records(labels), batch_size=6, seed=0)
+    anchors, negatives, pairs = set(), set(), set()
+    for epoch in range(100):
+        for batch in sampler.epoch(epoch):
+            for anchor, positive, negative in batch.reshape(2, 3):
+                assert labels[anchor] == labels[positive] != labels[negative] and anchor != positive
+                anchors.add(labels[anchor])
+                negatives.add(labels[negative])
+                pairs.add((anchor, positive))
+    assert anchors == {0, 1, 3} and negatives == {0, 1, 2, 3}
+    assert len(pairs) == 6 + 2 + 2, "every pair comes up"
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2], [0, 0, 0]])
+def test_triplets_need_a_pair_and_another_class(labels):
+    with pytest.raises(DataError, match="a triplet needs two classes, one with two images"):
+        build_sampler(TripletSampler(), records(labels), batch_size=3, seed=0)
