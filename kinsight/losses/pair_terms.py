@@ -68,7 +68,7 @@ def _loss(spec: specs.OverPairs) -> PairLoss | BatchLoss:
         case specs.SmoothAP():
             return SmoothAP(spec.temperature)
         case specs.RecallAtK():
-            return RecallAtK(spec.ks, spec.temperature, spec.k_temperature)
+            return RecallAtK(tuple(spec.ks), spec.temperature, spec.k_temperature)
         case specs.FastAP():
             return FastAP(spec.bins)
         case specs.Eml():

@@ -239,8 +239,8 @@ class RecallAtK(WithMemory):
     """Recall@k with smooth ranks, averaged over several k."""
 
     kind: Literal["recall-at-k"] = "recall-at-k"
-    ks: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        default=(1, 2, 4, 8, 16), min_length=1, description="numbers of neighbours looked at"
+    ks: list[Annotated[int, Field(ge=1)]] = Field(
+        default=[1, 2, 4, 8, 16], min_length=1, description="numbers of neighbours looked at"
     )
     temperature: Temperature = Field(default=0.01, description="of the ranks; smaller is nearer to the true ones")
     k_temperature: Temperature = Field(default=1.0, description="of the bound at k, in ranks")

@@ -26,21 +26,21 @@ class HierarchySpec(Spec):
     """Classes in super-classes: alike at each level, with a weight of its own."""
 
     kind: Literal["hierarchy"] = "hierarchy"
-    columns: tuple[str, ...] = Field(
-        default=("group",),
+    columns: list[str] = Field(
+        default=["group"],
         min_length=1,
         description="columns with the coarser labels, finest first; group: the source's",
     )
-    weights: tuple[Annotated[float, Field(ge=0, le=1000)], ...] = Field(
-        default=(1.0, 0.5), min_length=2, description="of the losses at the class and at each column"
+    weights: list[Annotated[float, Field(ge=0, le=1000)]] = Field(
+        default=[1.0, 0.5], min_length=2, description="of the losses at the class and at each column"
     )
 
     @model_validator(mode="after")
     def _a_weight_each(self) -> "HierarchySpec":
         if len(self.weights) != len(self.columns) + 1:
             raise ValueError(
-                f"weights={list(self.weights)}: expected {len(self.columns) + 1}, for the class and for each of "
-                f"columns={list(self.columns)}"
+                f"weights={self.weights}: expected {len(self.columns) + 1}, for the class and for each of "
+                f"columns={self.columns}"
             )
         if max(self.weights) == 0:
             raise ValueError("weights: at least one must be above 0")

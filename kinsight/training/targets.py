@@ -35,7 +35,7 @@ def build_targets(spec: specs.Relation, records: Records) -> Targets:
             return Targets(SharedLabels(spec.share), _label_rows(records))
         case specs.HierarchySpec():
             columns = [records.label_N, *(records.numbers(name, field="relation.columns") for name in spec.columns)]
-            return Targets(Hierarchy(spec.weights), torch.from_numpy(np.stack(columns, 1)))
+            return Targets(Hierarchy(tuple(spec.weights)), torch.from_numpy(np.stack(columns, 1)))
         case specs.SoftLabelsSpec():
             matrix_CC = _similarities(spec.path, records.num_classes)
             return Targets(

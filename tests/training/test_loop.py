@@ -125,3 +125,49 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(optimizer: dict[str, An
 def test_a_rate_that_is_never_reached_is_said(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     train(spec_of(settings) | {"steps": 2, "schedule": {"kind": "constant", "warmup_steps": 2}})
     assert "the learning rate never reaches optimizer.lr=0.03" in capsys.readouterr().err.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        {"kind": "triplet", "miner": {"kind": "semi-hard"}},
+        {"kind": "multi-similarity", "ce": {}},
+        {"kind": "supcon", "memory": {"size": 40, "warmup_steps": 1}},
+        {"kind": "proxy-anchor"},
+        {"kind": "quadruplet"},
+    ],
+    ids=lambda loss: loss["kind"],
+)
+def test_cached_gradients_equal_the_whole_batch(loss: dict[str, Any], settings: Settings, tmp_path: Path) -> None:
+    """For losses that compare rows a step in pieces is the step on the whole batch: the same pairs are seen.
+
+    With dropout: an image's noise is the same whether it is embedded for the loss or for its gradient.
+    """
+    spec = spec_of(settings) | {"steps": 4, "precision": "fp32", "loss": loss}
+    spec["extra_losses"] = [{"kind": "vicreg", "weight": 0.01}, {"kind": "am-softmax", "weight": 0.1}]
+    spec["model"] |= {"backbone": "test_convnext.r160_in1k"}
+    spec["data"] |= {"image_size": 32, "color": "rgb"}
+    spec["sampler"] = {"kind": "per-class", "samples_per_class": 4}
+    for pieces in (1, 3):
+        train(spec | {"output": str(tmp_path / str(pieces)), "batch": {"size": 16, "accumulate": pieces}})
+    one, three = weights(tmp_path / "1", 4), weights(tmp_path / "3", 4)
+    for name, array in one.items():
+        np.testing.assert_allclose(three[name], array, rtol=1e-3, atol=2e-5, err_msg=name)
+    for one_row, three_row in zip(rows(tmp_path / "1"), rows(tmp_path / "3"), strict=True):
+        assert three_row["loss"] == pytest.approx(one_row["loss"], rel=1e-4)
+
+
+def test_running_statistics_count_a_piece_once(settings: Settings, tmp_path: Path) -> None:
+    """A cached step embeds every image twice; batch norm's averages move as if once."""
+    spec = spec_of(settings) | {"steps": 1, "precision": "fp32", "loss": {"kind": "supcon"}}
+    spec["sampler"] = {"kind": "per-class", "samples_per_class": 4}
+    train(spec | {"output": str(tmp_path / "pairs"), "batch": {"size": 16, "accumulate": 2}})
+    train(
+        spec
+        | {"output": str(tmp_path / "classes"), "batch": {"size": 16, "accumulate": 2}, "loss": {"kind": "softmax"}}
+    )
+    pairs, classes = weights(tmp_path / "pairs", 1), weights(tmp_path / "classes", 1)
+    running = [name for name in pairs if "running" in name or "num_batches" in name]
+    assert running
+    for name in running:
+        np.testing.assert_allclose(pairs[name], classes[name], rtol=1e-5, atol=1e-7, err_msg=name)

@@ -20,6 +20,19 @@ LOSSES: dict[str, Settings] = {
         "sampler.samples-per-class": 2,
         "batch.size": 14,
     },
+    # a network without batch norm: its statistics would be those of the pieces
+    "cached-gradients": {
+        "model.backbone": "test_convnext.r160_in1k",
+        "data.image-size": 32,
+        "data.color": "rgb",
+        "loss.kind": "triplet",
+        "loss.memory.size": 30,
+        "loss.memory.warmup-steps": 1,
+        "extra-losses": [{"kind": "am-softmax"}, {"kind": "proxy-anchor"}],
+        "sampler.kind": "per-class",
+        "sampler.samples-per-class": 2,
+        "batch.accumulate": 2,
+    },
     "cgd": {
         "model.neck.kind": "cgd",
         "model.neck.branches": ["avg", "gem", "max"],
