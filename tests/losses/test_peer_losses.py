@@ -21,6 +21,30 @@ PAIRS: dict[str, tuple[Any, Any]] = {
     "sphereface": (losses.SphereFace, pml.SphereFaceLoss),
     "normalized-softmax": (losses.NormalizedSoftmax, pml.NormalizedSoftmaxLoss),
 }
+# With the name of the peer's weights; those of (D, rows) are turned.
+PROXIES: dict[str, tuple[Any, Any, str]] = {
+    "proxy-nca": (
+        lambda: losses.ProxyNCA(CLASSES, DIM, temperature=1 / 9),
+        lambda: pml.ProxyNCALoss(CLASSES, DIM, softmax_scale=9),
+        "proxies",
+    ),
+    "proxy-anchor": (
+        lambda: losses.ProxyAnchor(CLASSES, DIM),
+        lambda: pml.ProxyAnchorLoss(CLASSES, DIM, margin=0.1, alpha=32),
+        "proxies",
+    ),
+    # The peer has no pull between the centres.
+    "soft-triple": (
+        lambda: losses.SoftTriple(CLASSES, DIM, tau=0),
+        lambda: pml.SoftTripleLoss(CLASSES, DIM, centers_per_class=10, la=20, gamma=0.1, margin=0.01),
+        "fc",
+    ),
+    "sub-center-arcface": (
+        lambda: losses.SubCenterArcFace(CLASSES, DIM),
+        lambda: pml.SubCenterArcFaceLoss(num_classes=CLASSES, embedding_size=DIM, margin=28.6, scale=64, sub_centers=3),
+        "W",
+    ),
+}
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4, torch.float16: 0.05, torch.bfloat16: 0.3}
 
 
@@ -45,6 +69,27 @@ def test_heads(name: str, dtype: torch.dtype) -> None:
     torch.testing.assert_close(loss, peer_loss, **tolerance)
     torch.testing.assert_close(emb_BD.grad, peer_emb_BD.grad, **tolerance)
     torch.testing.assert_close(ours.weight_CD.grad, theirs.W.grad.T, **tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("name", PROXIES)
+def test_proxies_and_centres(name: str, dtype: torch.dtype) -> None:
+    build, build_peer, weights = PROXIES[name]
+    ours, theirs = build().to(dtype), build_peer()
+    rows = ours.weight_CD.detach().clone()
+    peer_rows = getattr(theirs, weights)
+    turned = peer_rows.shape != rows.shape
+    peer_rows.data = rows.T.clone() if turned else rows
+    emb_BD, label_B = _batch(dtype)
+    peer_emb_BD, _ = _batch(dtype)
+    loss, _ = ours(emb_BD, label_B)
+    peer_loss = theirs(peer_emb_BD, label_B)
+    (loss + peer_loss).backward()
+    peer_grad = peer_rows.grad.T if turned else peer_rows.grad
+    tolerance = {"rtol": TOLERANCE[dtype], "atol": TOLERANCE[dtype]}
+    torch.testing.assert_close(loss, peer_loss, **tolerance)
+    torch.testing.assert_close(emb_BD.grad, peer_emb_BD.grad, **tolerance)
+    torch.testing.assert_close(ours.weight_CD.grad, peer_grad, **tolerance)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
