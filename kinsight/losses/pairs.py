@@ -360,8 +360,8 @@ def _prepared(emb_RD: Tensor, dtype: torch.dtype, *, unit: bool) -> Tensor:
 def _block_rows(plan: _Plan, start: int, num_others: int) -> int:
     """How many anchors fit a block, the loss's own appetite counted."""
     width = 1
-    if plan.loss.width(2) > plan.loss.width(1):  # it grows with the positives: look at how many there are
-        target = plan.anchor_target[start : start + 32]
+    target = plan.anchor_target[start : start + 32]
+    if len(target) and plan.loss.width(2) > plan.loss.width(1):  # grows with the positives: how many are there?
         masks = plan.relation.masks(target, plan.other_target)
         width = plan.loss.width(max(int(mask.positive_AB.sum(1).max()) for mask in masks))
     return max(1, _BLOCK_NUMBERS // max(num_others * max(width, plan.loss.width(1)), 1))
