@@ -105,6 +105,10 @@ class TrainSpec(Spec):
                 raise ValueError(f"extra_losses[{number}].ce: the cross-entropy term is set once, under loss.ce")
         return losses
 
+    def all_losses(self) -> dict[str, Loss]:
+        """The losses by the names of their settings."""
+        return {"loss": self.loss} | {f"extra_losses[{place}]": loss for place, loss in enumerate(self.extra_losses)}
+
     @model_validator(mode="after")
     def _settings_take_effect(self) -> "TrainSpec":
         if self.epochs is not None and self.steps is not None:
@@ -134,7 +138,7 @@ class TrainSpec(Spec):
         return self
 
     def _losses_fit(self) -> None:
-        losses = {"loss": self.loss} | {f"extra_losses[{place}]": loss for place, loss in enumerate(self.extra_losses)}
+        losses = self.all_losses()
         if self.loss.kind == "vicreg":
             raise ValueError("loss.kind=vicreg reads no labels: add it under extra_losses to a loss that does")
         over_pairs = [loss for loss in losses.values() if isinstance(loss, OverPairs) and loss.kind != "vicreg"]

@@ -9,6 +9,7 @@ from kinsight.data import Records, Sampler
 from kinsight.errors import DataError, SpecError
 from kinsight.parallel.collectives import world_size
 from kinsight.parallel.groups import processes_here, under_launcher
+from kinsight.specs.losses import OverPairs, WithMemory
 from kinsight.specs.train import TrainSpec
 
 _PROCESSES_PER_CORE = 4  # on a CPU; more only wait for each other
@@ -24,13 +25,39 @@ def check_classes(spec: TrainSpec, records: Records) -> None:
             field="data.train",
             remedy="give images of two classes at least; the label follows the image's path",
         )
-    if spec.loss.kind == "supcon" and records.count_C.max(initial=0) < 2:
+    if isinstance(spec.loss, OverPairs) and records.count_C.max(initial=0) < 2:
         raise DataError(
             "data.no-pairs",
             f"no class of {records.source} has two images, and {spec.loss.kind} compares images of a class",
             field="data.train",
             remedy="give classes of two images at least, or choose a loss over classes, such as am-softmax",
         )
+
+
+def check_memories(spec: TrainSpec, records: Records, total_steps: int) -> None:
+    """A memory holds other images than the batch's, and comes to be used. Raises SpecError."""
+    for name, loss in {
+        "loss": spec.loss,
+        **{f"extra_losses[{i}]": one for i, one in enumerate(spec.extra_losses)},
+    }.items():
+        if not isinstance(loss, WithMemory) or loss.memory is None:
+            continue
+        if loss.memory.size + spec.batch.size > len(records):
+            raise SpecError(
+                "loss.memory",
+                f"a memory of {loss.memory.size} embeddings and a batch of {spec.batch.size} are more than the "
+                f"{len(records)} training images: images would be compared with themselves as they were",
+                field=f"{name}.memory.size={loss.memory.size}",
+                remedy=f"set it to at most {max(len(records) - spec.batch.size, 0)}, or leave the memory away",
+            )
+        if loss.memory.warmup_steps >= total_steps - 1:
+            raise SpecError(
+                "loss.memory",
+                f"the training has {total_steps} steps, so that a memory warmed up for {loss.memory.warmup_steps} is "
+                "never used",
+                field=f"{name}.memory.warmup_steps={loss.memory.warmup_steps}",
+                remedy="set it to a fraction of the steps, such as a tenth",
+            )
 
 
 def check_validation_classes(records: Records) -> None:

@@ -18,6 +18,7 @@ from kinsight.models import load_bundle
 from kinsight.parallel.collectives import world_size
 from kinsight.parallel.groups import is_main
 from kinsight.progress import clean, warn
+from kinsight.relations import SharedLabels
 from kinsight.reports.evaluated import Report, Trained
 from kinsight.reports.page import write_report
 from kinsight.specs.evaluate import EvaluateSpec
@@ -40,6 +41,8 @@ def conclude(prepared: Prepared, run: RunFolder, broken: Broken, stop: StopReque
         return None
     spec = prepared.spec
     found, missing = None, _NO_VALIDATION.format(output=storage.Address.parse(spec.output))
+    if prepared.validation is not None:
+        missing = _SEVERAL_LABELS
     if side is not None:
         _unless_stopped(stop, spec)
         try:
@@ -63,6 +66,12 @@ _NO_VALIDATION = (
 )
 
 
+_SEVERAL_LABELS = (
+    "Pictures of neighbours and the metrics of pairs need one label per image, and these images have several. How well "
+    "the model retrieves images that share a label is in the curves of this page and in metrics.jsonl."
+)
+
+
 def _unless_stopped(stop: StopRequest, spec: TrainSpec) -> None:
     if stop.wanted:
         raise InterruptedRun(
@@ -73,9 +82,9 @@ def _unless_stopped(stop: StopRequest, spec: TrainSpec) -> None:
 
 
 def _embed_best(prepared: Prepared, run: RunFolder, broken: Broken) -> Side | None:
-    """The validation images as the best model sees them, on every rank; None without validation."""
+    """The validation images as the best model sees them, on every rank; None without any, or with several labels."""
     loader = prepared.validation
-    if loader is None:
+    if loader is None or isinstance(prepared.targets.relation, SharedLabels):
         return None
     net = load_bundle(run.best).net.to(prepared.device)
     with prepared.children.starting():

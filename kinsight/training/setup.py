@@ -30,7 +30,7 @@ from kinsight.specs.data import Augment
 from kinsight.specs.train import TrainSpec
 from kinsight.training.averaging import WeightAverage
 from kinsight.training.checkpoint import Origin
-from kinsight.training.checks import check_classes, check_norms, check_ranks, check_validation_classes
+from kinsight.training.checks import check_classes, check_memories, check_norms, check_ranks, check_validation_classes
 from kinsight.training.optimizers import build_optimizer
 from kinsight.training.signals import Children
 from kinsight.training.state import Training
@@ -138,6 +138,7 @@ def prepare(spec: TrainSpec, device: torch.device) -> Prepared:
     sampler = _sampler(spec, records)
     steps_per_epoch = sampler.num_batches
     total_steps = spec.steps or (spec.epochs or DEFAULT_EPOCHS) * steps_per_epoch
+    check_memories(spec, records, total_steps)
     check_ranks(spec, sampler)
     targets = build_targets(spec.relation, records)
     net, training = _build_training(spec, records, targets, device)
@@ -208,6 +209,7 @@ def _loader(spec: TrainSpec, records: Records, augment: Augment | None) -> Image
         cache=spec.data.cache,
         max_broken=spec.data.max_broken,
         processes=here,
+        labelled=False,  # what losses read is looked up by record number
     )
 
 

@@ -4,18 +4,21 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kinsight.evaluation.embedding import embed_records
-from kinsight.metrics import retrieval_metrics
+from kinsight.metrics import AlikeAt, PairRelation, retrieval_metrics
 from kinsight.models import save_bundle
 from kinsight.parallel.groups import broadcast_tensors, is_main, sum_over_ranks
 from kinsight.progress import clean
+from kinsight.relations import SharedLabels
 from kinsight.training.finite import stop_unless_finite_weights
 from kinsight.training.record import Record
 from kinsight.training.run_folder import RunFolder
 from kinsight.training.setup import Prepared, bundle_header
+from kinsight.training.targets import build_targets
 
 
 def validate(prepared: Prepared, run: RunFolder, record: Record) -> float:
@@ -33,8 +36,8 @@ def validate(prepared: Prepared, run: RunFolder, record: Record) -> float:
             embedded = embed_records(prepared.net, prepared.validation, prepared.device, prepared.arithmetic)
         metrics = {}
         if is_main():
-            label_N = torch.from_numpy(prepared.validation.records.label_N[embedded.index_N])
-            metrics = _measure(embedded.emb_ND, label_N, wanted, prepared.device)
+            labels = _labels(prepared, embedded.index_N)
+            metrics = _measure(embedded.emb_ND, labels, wanted, prepared.device)
         value = sum_over_ranks([metrics.get(wanted, 0.0)])[0]
         if math.isnan(value):
             value = 0.0
@@ -74,7 +77,16 @@ def evaluated_weights(prepared: Prepared) -> Iterator[None]:
             yield
 
 
-def _measure(emb_ND: Tensor, label_N: Tensor, wanted: str, device: torch.device) -> dict[str, float]:
+def _labels(prepared: Prepared, index_N: np.ndarray) -> Tensor | PairRelation:
+    """What makes validation images alike: a shared label where images have several, else their class."""
+    assert prepared.validation is not None
+    if not isinstance(prepared.targets.relation, SharedLabels):
+        return torch.from_numpy(prepared.validation.records.label_N[index_N])
+    relation, target_N = build_targets(prepared.spec.relation, prepared.validation.records)
+    return AlikeAt(relation, target_N[index_N])
+
+
+def _measure(emb_ND: Tensor, label_N: Tensor | PairRelation, wanted: str, device: torch.device) -> dict[str, float]:
     """The usual metrics and the one the best model is chosen by; those that need every rank only when wanted."""
     name, _, k = wanted.partition("@")
     ks = {1, 10, *([int(k)] if name == "recall" else [])}

@@ -12,7 +12,7 @@ EACH_STEP = {"checkpoint.every-epochs": 1000, "checkpoint.every-minutes": 1e-6}
 
 
 def photo(settings: Settings, images: Path) -> Settings:
-    """All that holds state: dropout, running statistics, Adam's moments, an average; random crops."""
+    """All that holds state: dropout, running statistics, of lengths too, Adam's moments, an average, a memory, draws."""
     return settings | {
         "data.validation.path": str(images / "validation/list.txt"),
         "data.augment.kind": "photo",
@@ -21,6 +21,15 @@ def photo(settings: Settings, images: Path) -> Settings:
         "optimizer.kind": "adamw",
         "optimizer.lr": 0.003,
         "loss.ce.weight": 1.0,
+        "extra-losses": [
+            {
+                "kind": "triplet",
+                "weight": 0.5,
+                "miner": {"kind": "distance-weighted"},
+                "memory": {"size": 40, "warmup_steps": 2},
+            },
+            {"kind": "adaface", "weight": 0.2, "t_alpha": 0.3},
+        ],
         "ema.decay": 0.9,
         "clip-norm": 5,
         "steps": 26,

@@ -1,0 +1,127 @@
+"""Images of several labels, in super-classes, or alike to a degree: from the list to the metrics."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from train_runs import Settings, rows, spec_of
+
+from kinsight import train
+from kinsight.errors import DataError, KinsightError, SpecError
+
+
+@pytest.fixture
+def spec(settings: Settings) -> dict[str, Any]:
+    found = spec_of(settings) | {"steps": 4, "loss": {"kind": "supcon"}}
+    return found | {"sampler": {"kind": "per-class", "samples_per_class": 4}}
+
+
+def _lines(listed: Path) -> list[list[str]]:
+    return [line.rsplit(" ", 1) for line in listed.read_text().splitlines()]
+
+
+def several(image_folder: Path, tmp_path: Path, part: str) -> dict[str, str]:
+    """A list whose images of class c have the labels c and, half of them, the next one's."""
+    lines = []
+    for number, (name, label) in enumerate(_lines(image_folder / part / "list.txt")):
+        lines.append(f"{name} {label}" + (f" {int(label) + 1}" if number % 2 else ""))
+    (tmp_path / f"{part}.txt").write_text("\n".join(lines) + "\n")
+    return {"path": str(tmp_path / f"{part}.txt"), "root": str(image_folder / part)}
+
+
+def grouped(image_folder: Path, tmp_path: Path) -> dict[str, str]:
+    """A CSV of classes in super-classes of two."""
+    lines = ["image,label,kind"]
+    lines += [f"{name},{label},{int(label) // 2}" for name, label in _lines(image_folder / "train/list.txt")]
+    (tmp_path / "train.csv").write_text("\n".join(lines) + "\n")
+    return {"path": str(tmp_path / "train.csv"), "format": "csv", "root": str(image_folder / "train")}
+
+
+@pytest.mark.parametrize("loss", [{"kind": "supcon"}, {"kind": "proxy-anchor"}, {"kind": "recall-at-k"}])
+def test_several_labels(loss: dict[str, str], spec: dict[str, Any], image_folder: Path, tmp_path: Path) -> None:
+    spec["data"] |= {part: several(image_folder, tmp_path, part) for part in ("train", "validation")}
+    spec |= {"relation": {"kind": "shared-labels"}, "loss": loss}
+    result = train(spec)
+    validated = [row for row in rows(Path(spec["output"])) if row["kind"] == "validation"]
+    assert validated and 0 < validated[-1]["recall@1"] <= 1 and validated[-1]["map@r"] > 0
+    assert result is not None
+    report = Path(spec["output"], "report/index.html").read_text()
+    assert "need one label per image" in report
+
+
+def test_a_loss_over_classes_wants_one(spec: dict[str, Any], image_folder: Path, tmp_path: Path) -> None:
+    spec["data"]["train"] = several(image_folder, tmp_path, "train")
+    with pytest.raises(KinsightError, match="takes one class per image"):
+        train(spec | {"loss": {"kind": "arcface"}, "relation": {"kind": "shared-labels"}})
+    with pytest.raises(DataError, match="one label"):
+        train(spec)
+
+
+def test_super_classes(spec: dict[str, Any], image_folder: Path, tmp_path: Path) -> None:
+    spec["data"]["train"] = grouped(image_folder, tmp_path)
+    spec["sampler"] = {"kind": "hierarchical", "samples_per_class": 2, "super_classes": 2, "column": "kind"}
+    spec |= {"relation": {"kind": "hierarchy", "columns": ["kind"], "weights": [1.0, 0.25]}, "batch": {"size": 8}}
+    spec["loss"] = {"kind": "triplet", "miner": {"kind": "hard"}}
+    spec["extra_losses"] = [{"kind": "am-softmax"}]
+    train(spec)
+    logged = [row for row in rows(Path(spec["output"])) if row["kind"] == "train"]
+    assert logged[-1]["triplet.loss"] > 0 and logged[-1]["am-softmax.accuracy"] >= 0
+
+
+def test_columns_that_are_not_there(spec: dict[str, Any]) -> None:
+    spec |= {"relation": {"kind": "hierarchy"}}
+    with pytest.raises(DataError, match="has no column group"):
+        train(spec)
+
+
+def test_classes_alike_to_a_degree(spec: dict[str, Any], tmp_path: Path) -> None:
+    near = np.maximum(0, 1 - np.abs(np.subtract.outer(np.arange(8), np.arange(8))) / 4).astype(np.float32)
+    np.save(tmp_path / "near.npy", near)
+    spec["relation"] = {"kind": "soft-labels", "path": str(tmp_path / "near.npy"), "positive_from": 0.7}
+    train(spec)
+    assert [row for row in rows(Path(spec["output"])) if row["kind"] == "train"][-1]["loss"] > 0
+
+
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        (np.ones((3, 3), np.float32), "one for each two of the 8 classes"),
+        (np.ones((8, 8), np.int64), "expected floating numbers"),
+        (np.triu(np.ones((8, 8), np.float32)), "symmetric"),
+        (np.array([{}] * 64).reshape(8, 8), "allow_pickle"),
+    ],
+    ids=["size", "type", "asymmetric", "objects"],
+)
+def test_similarities_that_do_not_fit(matrix: np.ndarray, message: str, spec: dict[str, Any], tmp_path: Path) -> None:
+    np.save(tmp_path / "near.npy", matrix, allow_pickle=True)
+    spec["relation"] = {"kind": "soft-labels", "path": str(tmp_path / "near.npy")}
+    with pytest.raises(DataError, match=message):
+        train(spec)
+    assert not Path(spec["output"], "spec.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("memory", "message"),
+    [
+        ({"size": 50, "warmup_steps": 0}, "more than the 62 training images"),
+        ({"size": 20, "warmup_steps": 3}, "never used"),
+    ],
+)
+def test_memories_that_do_not_fit(memory: dict[str, int], message: str, spec: dict[str, Any]) -> None:
+    with pytest.raises(SpecError, match=message) as caught:
+        train(spec | {"loss": {"kind": "supcon", "memory": memory}})
+    assert caught.value.remedy and "loss.memory" in (caught.value.field or "")
+
+
+def test_a_memory_adds_what_a_larger_batch_would(spec: dict[str, Any], tmp_path: Path) -> None:
+    """Without moving weights, the rows of the memory are those the images would have now: more anchors find a match."""
+    spec |= {"sampler": {"kind": "shuffle"}, "optimizer": {"kind": "sgd", "lr": 1e-12}}
+    found = {}
+    for name, memory in (("alone", None), ("memory", {"size": 46, "warmup_steps": 0})):
+        loss = {"kind": "supcon", "memory": memory}
+        train(spec | {"steps": 4, "output": str(tmp_path / name), "loss": loss})
+        found[name] = [row for row in rows(tmp_path / name) if row["kind"] == "train"][-1]["supcon.anchors"]
+    assert found["memory"] > found["alone"]
+    assert json.loads((tmp_path / "memory/run.json").read_text())["position"]["step"] == 4
