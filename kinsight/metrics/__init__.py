@@ -17,7 +17,9 @@ from kinsight.metrics.ranking import (
     recall_at,
     reciprocal_rank,
 )
+from kinsight.metrics.related import AlikeAt
 from kinsight.metrics.relation import PairRelation, SameLabel
+from kinsight.metrics.reordered import Reordered
 from kinsight.metrics.retrieval import RetrievalResult, retrieval_metrics
 from kinsight.metrics.thresholds import Threshold, decision_thresholds
 from kinsight.metrics.verification import (
@@ -36,12 +38,14 @@ from kinsight.metrics.verification import (
 )
 
 __all__ = [
+    "AlikeAt",
     "ClassTable",
     "DrawnPairs",
     "FoldAccuracy",
     "Interval",
     "OperatingPoint",
     "PairRelation",
+    "Reordered",
     "RetrievalResult",
     "Roc",
     "SameLabel",
