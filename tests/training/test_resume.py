@@ -12,7 +12,7 @@ EACH_STEP = {"checkpoint.every-epochs": 1000, "checkpoint.every-minutes": 1e-6}
 
 
 def photo(settings: Settings, images: Path) -> Settings:
-    """All that holds state: dropout, running statistics, of lengths too, Adam's moments, an average, a memory, draws."""
+    """All that holds state: dropout, running statistics (lengths, too), Adam's moments, an average, memory, draws."""
     return settings | {
         "data.validation.path": str(images / "validation/list.txt"),
         "data.augment.kind": "photo",
