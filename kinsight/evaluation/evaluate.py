@@ -20,17 +20,19 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from kinsight import __version__, progress, storage
+from kinsight import __version__, storage
 from kinsight.data import vectors
 from kinsight.errors import SpecError
 from kinsight.evaluation.embed import open_model
 from kinsight.evaluation.measure import Measured, measure
 from kinsight.evaluation.model import Model
 from kinsight.evaluation.pictures import draw_retrieval
+from kinsight.evaluation.printed import print_metrics
 from kinsight.evaluation.report import broken_images, evaluated, facts
 from kinsight.evaluation.settings import printed_tree, printed_yaml
 from kinsight.evaluation.sides import Side, embedded_sides, stored_sides
 from kinsight.evaluation.thresholds import keep_thresholds
+from kinsight.evaluation.variants import add_variants, check_improvements
 from kinsight.metrics import RetrievalResult, class_table
 from kinsight.progress import clean
 from kinsight.reports.evaluated import Report
@@ -64,7 +66,7 @@ def run(spec: EvaluateSpec | Mapping[str, Any]) -> EvaluationResult:
     """The `evaluate` job: `evaluate`, and the headline numbers on standard output."""
     spec = of(EvaluateSpec, spec)
     result = evaluate(spec)
-    _print(spec, result.metrics)
+    print_metrics(spec, result.metrics)
     return result
 
 
@@ -84,7 +86,10 @@ def evaluate(spec: EvaluateSpec | Mapping[str, Any]) -> EvaluationResult:
     else:
         model = open_model(spec)
         query, gallery = embedded_sides(spec, model)
-    found = measure(spec, query, gallery, model.device if model is not None else torch.device("cpu"))
+    check_improvements(spec, query, gallery)
+    device = model.device if model is not None else torch.device("cpu")
+    found = measure(spec, query, gallery, device)
+    add_variants(spec, query, gallery, device, found, _origin(spec, model))
     with output:
         _write(spec, model, query, gallery, found, output)
     if spec.bundle is not None and spec.write_thresholds:
@@ -148,6 +153,7 @@ def _header(
         "thresholds": found.thresholds,
         "decision": found.decision.model_dump(mode="json") if found.decision is not None else None,
         "not_measurable": found.reasons,
+        "improvements": found.improvements,
         "broken_images": [{"image": uri, "reason": why} for uri, why in broken_images(query, gallery)],
         "spec": printed_tree(spec),
     }
@@ -173,6 +179,14 @@ def _report(spec: EvaluateSpec, model: Model | None, query: Side, gallery: Side 
         settings=printed_yaml(spec),
         broken=broken_images(query, gallery),
     )
+
+
+def _origin(spec: EvaluateSpec, model: Model | None) -> dict[str, Any]:
+    """What is known of the model behind the vectors."""
+    if model is not None:
+        return {"model": model.name, "model_hash": model.content_hash}
+    header = storage.Address.parse(spec.embeddings or "").child(vectors.HEADER)
+    return json.loads(storage.read_text(header)) if storage.exists(header) else {}
 
 
 def _model_name(spec: EvaluateSpec, model: Model | None) -> str:
@@ -216,22 +230,3 @@ def _save_embeddings(folder: Path, side: Side, model: Model | None) -> None:
         "broken_images": [{"image": uri, "reason": reason} for uri, reason in side.broken],
     }
     vectors.write_header(folder, fields)
-
-
-def _print(spec: EvaluateSpec, metrics: dict[str, Any]) -> None:
-    """The headline numbers, on standard output."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    percent = f"{100 * spec.confidence:g} %"
-    for title in ("metric", "value", f"{percent} interval"):
-        table.add_column(title, justify="left" if title == "metric" else "right")
-    for name, value in metrics.items():
-        if name.endswith((".low", ".high")) or name.startswith("cmc@"):
-            continue
-        shown = "not measurable" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
-        low, high = metrics.get(f"{name}.low"), metrics.get(f"{name}.high")
-        table.add_row(name, shown, f"{low:.4f} to {high:.4f}" if low is not None and high is not None else "")
-    Console(highlight=False).print(table)
-    progress.say(f"written to  {spec.output}")

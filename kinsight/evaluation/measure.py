@@ -1,6 +1,6 @@
 """All numbers of an evaluation, from two sides of labelled vectors."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -27,7 +27,8 @@ from kinsight.specs.evaluate import EvaluateSpec
 class Measured:
     """metrics: flat name -> number, None where the data cannot tell; reasons: why, by name. thresholds: similarities
     behind the verification numbers, by name. decision: thresholds with bounded error rates, as bundles carry them; None
-    where no pairs can be drawn. pairs: what verification was measured on.
+    where no pairs can be drawn. pairs: what verification was measured on. improvements: what the `improved/` metrics
+    were measured with, in its order; verification and thresholds always belong to the plain vectors.
     """
 
     metrics: dict[str, Any]
@@ -36,6 +37,7 @@ class Measured:
     retrieval: RetrievalResult
     decision: Thresholds | None = None
     pairs: DrawnPairs | None = None
+    improvements: list[str] = field(default_factory=list)
 
 
 def measure(spec: EvaluateSpec, query: Side, gallery: Side | None, device: torch.device) -> Measured:

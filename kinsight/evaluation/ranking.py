@@ -12,8 +12,8 @@ from torch import Tensor
 from kinsight import progress
 from kinsight.errors import DataError
 from kinsight.evaluation.sides import Side
-from kinsight.metrics import RetrievalResult, retrieval_metrics
-from kinsight.neighbors import Metric, PositiveRanks, ranks
+from kinsight.metrics import PairRelation, Reordered, RetrievalResult, retrieval_metrics
+from kinsight.neighbors import AugmentedSet, Metric, PositiveRanks, ranks
 from kinsight.specs.evaluate import EvaluateSpec
 
 # Beyond, mAP and MRR, which look at every rank, would take hours.
@@ -23,14 +23,36 @@ _QUERIES = 4096  # of a block, at least, and
 _BLOCKS = 16  # blocks, at most, where matches are few: for each the gallery is prepared anew
 
 
+@dataclass(frozen=True)
+class Search:
+    """A search with other vectors than the sides', or with its first results in another order.
+
+    query_QD, gallery_ND: float32; in leave-one-out both of the same items. augmented: in leave-one-out, a gallery whose
+    vectors depend on who searches. place_QK: see `neighbors.Reranked`.
+    """
+
+    query_QD: Tensor
+    gallery_ND: Tensor
+    augmented: AugmentedSet | None = None
+    place_QK: Tensor | None = None
+
+
 def retrieve(
-    spec: EvaluateSpec, query: Side, gallery: Side | None, device: torch.device, task: progress.Task
+    spec: EvaluateSpec,
+    query: Side,
+    gallery: Side | None,
+    device: torch.device,
+    task: progress.Task,
+    search: Search | None = None,
 ) -> tuple[RetrievalResult, str | None]:
     """All retrieval metrics, and why mAP and MRR are not among them (None: they are).
 
-    Of the result's ranks only each query's best one is listed. Raises DataError where no query has a match.
+    search: where the vectors compared are not those of the sides. Of the result's ranks only each query's best one is
+    listed. Raises DataError where no query has a match.
     """
     searched = gallery or query
+    as_given = search is None
+    search = search or Search(query.vector_ND, searched.vector_ND)
     match_Q = _matches(query.label_N, searched.label_N) - int(gallery is None)
     if not int(match_Q.sum()):
         raise DataError(
@@ -43,7 +65,7 @@ def retrieve(
     left_out = None
     if similarities > MOST_SIMILARITIES:
         left_out = f"needs every rank, and {similarities:.1e} similarities are more than {MOST_SIMILARITIES:.0e}"
-    if gallery is None and left_out is not None and int(match_Q.sum()) <= _MOST_MATCHES:
+    if as_given and gallery is None and left_out is not None and int(match_Q.sum()) <= _MOST_MATCHES:
         # one walk over half of the similarities is worth more than a bar that moves
         found = retrieval_metrics(query.vector_ND, query.label_N, ks=spec.ks, metric=spec.metric, device=device)
         task.advance(len(query))
@@ -51,12 +73,11 @@ def retrieve(
     parts = []
     for row_B in _blocks(match_Q, few=left_out is None):
         label_B = query.label_N[row_B]
-        relation = _Block(label_B, searched.label_N, match_Q[row_B], row_B if gallery is None else None)
         parts.append(
             retrieval_metrics(
-                searched.vector_ND,
-                relation,
-                query=(query.vector_ND[row_B], label_B),
+                search.gallery_ND,
+                _relation(search, label_B, searched.label_N, match_Q[row_B], row_B, gallery is None),
+                query=(search.query_QD[row_B], label_B),
                 ks=spec.ks,
                 whole=left_out is None,
                 metric=spec.metric,
@@ -67,17 +88,25 @@ def retrieve(
     return _joined(parts, query.label_N, match_Q), left_out
 
 
+def _relation(
+    search: Search, label_B: Tensor, label_N: Tensor, match_B: Tensor, row_B: Tensor, leave_one_out: bool
+) -> PairRelation:
+    block = _Block(label_B, label_N, match_B, row_B if leave_one_out else None, search.augmented)
+    return block if search.place_QK is None else Reordered(block, search.place_QK[row_B])
+
+
 @dataclass(frozen=True)
 class _Block:
     """A `PairRelation`: some queries and the whole gallery. match_Q: how many matches each query has.
 
-    exclude_Q: the gallery's row that is the query itself.
+    exclude_Q: the gallery's row that is the query itself. augmented: see `Search`.
     """
 
     query_class_Q: Tensor
     gallery_label_N: Tensor
     match_Q: Tensor
     exclude_Q: Tensor | None
+    augmented: AugmentedSet | None = None
 
     def positive_ranks(
         self,
@@ -92,6 +121,12 @@ class _Block:
     ) -> PositiveRanks:
         """See `PairRelation`."""
         assert gallery_ND is not None
+        depth_Q = None if whole else self.match_Q.clamp(min=positives_max_rank)
+        if self.augmented is not None:
+            assert self.exclude_Q is not None, "such a gallery is for leave-one-out"
+            return self.augmented.ranks(
+                query_QD, self.exclude_Q, self.gallery_label_N, max_rank=depth_Q, first_max_rank=first_max_rank
+            )
         return ranks(
             query_QD,
             self.query_class_Q,
@@ -99,7 +134,7 @@ class _Block:
             self.gallery_label_N,
             metric=metric,
             exclude=self.exclude_Q,
-            max_rank=None if whole else self.match_Q.clamp(min=positives_max_rank),
+            max_rank=depth_Q,
             first_max_rank=first_max_rank,
             device=device,
         )

@@ -25,6 +25,7 @@ def evaluated(spec: EvaluateSpec, query: Side, gallery: Side | None, found: Meas
         metric=spec.metric,
         confidence=spec.confidence,
         seed=spec.seed,
+        improvements=tuple(found.improvements),
     )
 
 

@@ -45,7 +45,7 @@ class Projection:
             row_BE = (row_BD - mean_D) @ axes_DE
             if self.normalize:
                 length_B1 = row_BE.norm(dim=1, keepdim=True)
-                _need_length(length_B1, start, name, "is the mean of the vectors the projection was fitted on")
+                _need_length(length_B1, start, name, "falls on the mean of the fitted vectors")
                 row_BE /= length_B1
             out_NE[here] = row_BE
         return out_NE

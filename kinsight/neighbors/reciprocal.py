@@ -213,12 +213,14 @@ def _jaccard(rows: SparseRows, candidate_QK: Tensor, advance: Advance | None) ->
     return out_QK
 
 
-def _blocks(number: int, size: int):
+def _blocks(number: int, size: int) -> Iterator[slice]:
     return (slice(top, min(top + size, number)) for top in range(0, number, size))
 
 
-def _counted(found, advance: Advance | None):
-    for block in found:
+def _counted(
+    found: Iterator[tuple[slice, Tensor, Tensor, Tensor]], advance: Advance | None
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    for here, *block in found:
         if advance is not None:
-            advance(block[0].stop - block[0].start)
-        yield block[1:]
+            advance(here.stop - here.start)
+        yield block[0], block[1], block[2]

@@ -33,6 +33,8 @@ class Evaluated:
 
     metrics: flat name -> number, None where the data cannot tell, with `<name>.low` and `.high`; reasons: why, by name.
     retrieval: per query. pairs, thresholds: None where no pairs could be drawn. seed: of what is drawn for the page.
+    improvements: what the `improved/` metrics were measured with, a line each, in order. Everything but the variants
+    among the metrics (see `words.variant`) belongs to the plain search.
     """
 
     query: Items
@@ -45,6 +47,7 @@ class Evaluated:
     metric: Metric = "cosine"
     confidence: float = 0.95
     seed: int = 0
+    improvements: Sequence[str] = ()
 
     @property
     def searched(self) -> Items:

@@ -8,6 +8,7 @@ from kinsight.reports.example_sections import example_sections
 from kinsight.reports.headline import headline_section
 from kinsight.reports.html import asset, document, escape, paragraph, preformatted, section
 from kinsight.reports.images import Images
+from kinsight.reports.improvement_section import improvement_section, size_section
 from kinsight.reports.map_section import map_section
 from kinsight.reports.pair_section import pair_section
 from kinsight.reports.run_section import run_section
@@ -47,6 +48,10 @@ def report_page(report: Report, settings: ReportSpec, *, device: torch.device) -
     if report.trained is not None:
         parts["Training"] = ("training", training_section(report.trained))
     if found is not None:
+        if improved := improvement_section(found):
+            parts["Improved search"] = ("improved", improved)
+        if sizes := size_section(found):
+            parts["Fewer dimensions"] = ("sizes", sizes)
         images = _images(report)
         wrong, right, hard, confused = example_sections(found, images, device)
         parts["Mistakes"], parts["Hits"] = ("wrong", wrong), ("right", right)

@@ -28,6 +28,24 @@ _SENTENCES = {
 }
 
 
+def variant(name: str, size: int | None = None, *, improved: bool = False) -> str:
+    """The flat name of a metric measured with the first `size` dimensions, or with a search made better, or both."""
+    return (f"dim={size}/" if size is not None else "") + ("improved/" if improved else "") + name
+
+
+def variant_sizes(metrics: Mapping[str, Any]) -> list[int]:
+    """The sizes that metrics were measured with, ascending, beside all dimensions."""
+    return sorted({int(name.partition("/")[0][4:]) for name in metrics if name.startswith("dim=")})
+
+
+def retrieval_names(metrics: Mapping[str, Any]) -> list[str]:
+    """The metrics that a search made better, or with fewer dimensions, is measured by: those of `metrics` that have a
+    variant."""
+    known = {name.rpartition("/")[2] for name in metrics if "/" in name}
+    names = [name for name in metrics if name in known and not name.endswith((".low", ".high"))]
+    return [name for name in names if not name.startswith("cmc@")]
+
+
 def display_name(name: str) -> str:
     """`recall@1` -> "Recall@1"."""
     if name in _NAMES:
@@ -75,7 +93,10 @@ def other_names(metrics: Mapping[str, Any]) -> list[str]:
     return [
         name
         for name in metrics
-        if name not in shown and not name.endswith((".low", ".high")) and not name.startswith(("cmc@", "fnmr@"))
+        if name not in shown
+        and "/" not in name
+        and not name.endswith((".low", ".high"))
+        and not name.startswith(("cmc@", "fnmr@"))
     ]
 
 

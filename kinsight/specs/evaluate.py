@@ -1,12 +1,13 @@
 """The `evaluate` and `embed` jobs."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from kinsight.specs.base import Spec
 from kinsight.specs.data import ImageSpec, Source
 from kinsight.specs.model import AvgPool, Pooling
+from kinsight.specs.refine import Expansion, KReciprocal, Projection
 from kinsight.specs.report import ReportSpec
 from kinsight.specs.train import Device, Precision
 
@@ -72,6 +73,23 @@ class EvaluateSpec(_FromImages):
         default=True,
         description="with a bundle: put the similarity thresholds at the rates of `fprs` into it, for searches",
     )
+    sizes: list[Annotated[int, Field(ge=1)]] = Field(
+        default=[], description="also measure with only the first so many dimensions, as for Matryoshka models"
+    )
+    projection: Projection | None = Field(
+        default=None, description="also measure after principal components or whitening; null: no"
+    )
+    gallery_expansion: Expansion | None = Field(
+        default=None,
+        description="also measure with each gallery vector moved towards its nearest (database augmentation); null: no",
+    )
+    query_expansion: Expansion | None = Field(
+        default=None, description="also measure with each query moved towards its nearest; null: no"
+    )
+    rerank: KReciprocal | None = Field(
+        default=None,
+        description="also measure with the first results ordered by the neighbours shared with the query; null: no",
+    )
 
     @model_validator(mode="after")
     def _one_origin(self) -> "EvaluateSpec":
@@ -93,7 +111,32 @@ class EvaluateSpec(_FromImages):
             raise ValueError(f"ks={self.ks}: every k must be at least 1")
         if any(not 0 < rate < 1 for rate in self.fprs):
             raise ValueError(f"fprs={self.fprs}: every rate must be between 0 and 1")
+        self._check_improvements()
         return self
+
+    @property
+    def improvements(self) -> dict[str, Spec]:
+        """What changes a search, by name and in order; empty by default. `sizes` come after `projection`."""
+        names = ("projection", "gallery_expansion", "query_expansion", "rerank")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    def _check_improvements(self) -> None:
+        for name in ("gallery_expansion", "query_expansion"):
+            if getattr(self, name) is not None and self.metric != "cosine":
+                raise ValueError(f"{name} needs metric=cosine: it adds up directions")
+        if self.rerank is not None and self.metric == "ip":
+            raise ValueError("rerank needs a distance, metric=cosine or l2: an inner product is none")
+        if len(set(self.sizes)) < len(self.sizes):
+            raise ValueError(f"sizes={self.sizes}: holds a number twice")
+        kept = self.projection.dim if self.projection is not None else None
+        if kept is not None and any(size > kept for size in self.sizes):
+            raise ValueError(f"sizes={self.sizes}: projection.dim keeps {kept} dimensions only")
+        leave_one_out = self.gallery is None and self.gallery_embeddings is None
+        if self.projection is not None and self.projection.fit is None and leave_one_out:
+            raise ValueError(
+                "projection.fit is needed in leave-one-out: stored embeddings to fit on, such as the training images', "
+                "for the queries are the gallery"
+            )
 
 
 class EmbedSpec(_FromImages):

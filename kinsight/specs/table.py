@@ -48,6 +48,9 @@ JOBS: dict[str, Job] = {
     "bench evaluate": Job(
         "time retrieval metrics", "kinsight.specs.bench:BenchEvaluate", "kinsight.bench.evaluate:run"
     ),
+    "bench rerank": Job(
+        "time k-reciprocal re-ranking", "kinsight.specs.bench_rerank:BenchRerank", "kinsight.bench.rerank:run"
+    ),
     "bench decode": Job("time image decoding", "kinsight.specs.bench:BenchDecode", "kinsight.bench.decode:run"),
     "bench check": Job(
         "plant faults and find them again", "kinsight.specs.bench:BenchCheck", "kinsight.bench.check:run"
