@@ -108,6 +108,15 @@ def test_short_embeddings_stress_easy_images_and_long_ones_hard_images() -> None
     assert slope(easy, length=1) / slope(hard, length=1) > 1.2 * slope(easy, length=50) / slope(hard, length=50)
 
 
+def test_adaface_passes_no_gradient_to_lengths() -> None:
+    emb_BD, label_B = _steps(1)[0]
+    head = _ada(t_alpha=1.0)
+    loss, _ = head(emb_BD.requires_grad_(), label_B)
+    loss.backward()
+    assert emb_BD.grad is not None and emb_BD.grad.any()
+    torch.testing.assert_close((emb_BD.grad * emb_BD).sum(1), torch.zeros(13, dtype=torch.float64), atol=1e-12, rtol=0)
+
+
 def test_magface_reward_of_length() -> None:
     """Within l_a and u_a a longer embedding pays less; outside, length has no gradient."""
     head = MagFace(CLASSES, DIM, l_a=2, u_a=9, l_margin_rad=0.3, u_margin_rad=0.3).double()
