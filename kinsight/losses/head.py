@@ -118,7 +118,10 @@ class ClassHead(nn.Module):
     def extra_repr(self) -> str:
         keywords = getattr(self.margin, "keywords", {})
         margin = "".join(f", {name}={value:g}" for name, value in keywords.items())
-        return f"num_classes={self.num_classes}, embedding_dim={self.embedding_dim}, scale={self.scale:g}{margin}"
+        centres = f", centres={self.centres}" if self.centres > 1 else ""
+        return (
+            f"num_classes={self.num_classes}, embedding_dim={self.embedding_dim}, scale={self.scale:g}{margin}{centres}"
+        )
 
     def _check_lengths(self, emb_BD: Tensor) -> None:
         if emb_BD.dim() != 2 or emb_BD.shape[1] != self.embedding_dim:

@@ -133,6 +133,17 @@ def test_equal_seeds_give_equal_weights_without_touching_the_global_generator() 
     assert first.norm(dim=1).mean().item() == pytest.approx(1, abs=0.1)
 
 
+def test_arcmargin_starts_from_xavier_weights() -> None:
+    weight_CD = losses.ArcMargin(400, 20, seed=1).weight_CD
+    bound = math.sqrt(6 / (400 + 20))
+    assert 0.99 * bound < weight_CD.abs().max() <= bound
+    assert weight_CD.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.02)
+
+
+def test_heads_tell_their_settings() -> None:
+    assert "margin_rad=0.15" in repr(losses.ArcMargin(5, 4)) and "centres=3" in repr(losses.SubCenterArcFace(5, 4))
+
+
 @pytest.mark.parametrize("uniform", [False, True])
 def test_any_interval_of_classes_starts_from_the_same_rows(uniform: bool) -> None:
     whole = class_rows(0, 1000, 3, seed=5, uniform=uniform)
