@@ -27,7 +27,7 @@ def improvement_section(found: Evaluated) -> str:
             (display_name(name), percent(metrics[name]), percent(metrics[better]), _interval(metrics, better),
              _points(metrics[gain]), _gain_interval(metrics, gain), _verdict(metrics, gain))
         )  # fmt: skip
-    columns = ("Metric", "Plain", "Improved", sure, "Gain", f"{sure} of the gain", "")
+    columns = ("Metric", "Plain", "Improved", sure, "Gain, points", f"{sure} of the gain", "")
     note = (
         "The same queries and images, searched in another way. All other numbers on this page, the thresholds for same "
         "or different among them, belong to the plain search."
@@ -82,6 +82,8 @@ def _table(metrics: Mapping[str, Any], sizes: Sequence[int], full: int, improved
         (display_name(name), *(percent(_at(metrics, name, size, improved)) for size in (*sizes, None)))
         for name in retrieval_names(metrics)
     ]
+    if improved:
+        full = metrics.get(variant("dimensions", improved=True), full)
     title = "Improved search, dimensions" if improved else "Dimensions"
     return table((title, *(f"{size:,}" for size in sizes), f"all {full:,}"), rows, numbers=range(1, 2 + len(sizes)))
 

@@ -44,14 +44,14 @@ class AverageExpansion(Spec):
     """The mean of a vector and its nearest (Chum et al. 2007)."""
 
     kind: Literal["average"] = "average"
-    k: int = Field(default=5, ge=1, description="neighbours taken in, beside the vector itself")
+    k: int = Field(default=5, ge=1, le=1000, description="neighbours taken in, beside the vector itself")
 
 
 class AlphaExpansion(Spec):
     """The mean of a vector and its nearest, each weighted by its cosine to the power alpha (Radenovic et al. 2018)."""
 
     kind: Literal["alpha"] = "alpha"
-    k: int = Field(default=10, ge=1, description="neighbours taken in, beside the vector itself")
+    k: int = Field(default=10, ge=1, le=1000, description="neighbours taken in, beside the vector itself")
     alpha: float = Field(default=3.0, gt=0, le=100, description="power of the cosine; negative cosines count 0")
 
 
@@ -62,13 +62,13 @@ class KReciprocal(Spec):
     """k-reciprocal re-ranking (Zhong et al. 2017)."""
 
     kind: Literal["k-reciprocal"] = "k-reciprocal"
-    k1: int = Field(default=20, ge=1, le=1000, description="neighbours that must be mutual")
+    k1: int = Field(default=20, ge=1, le=200, description="neighbours that must be mutual")
     k2: int = Field(
-        default=6, ge=1, le=1000, description="items, itself included, that an item's sets are averaged over"
+        default=6, ge=1, le=200, description="items, itself included, that an item's sets are averaged over"
     )
     weight: float = Field(default=0.3, ge=0, lt=1, description="weight of the original distance (the paper's lambda)")
     depth: int = Field(
-        default=100, ge=2, le=10_000, description="first results of each query that are re-ranked, at most"
+        default=100, ge=2, le=1000, description="first results of each query that are re-ranked, at most"
     )
 
     @model_validator(mode="after")
