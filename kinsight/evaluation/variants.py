@@ -70,7 +70,8 @@ def _add(
     """The means, the gains over `plain`, and the bounds of both."""
     per_query = dict(result.per_query)
     if plain is not None:
-        per_query |= {f"{name}.gain": value_Q.cpu() - plain.per_query[name].cpu() for name, value_Q in result.per_query.items()}
+        before = plain.per_query
+        per_query |= {f"{name}.gain": value_Q.cpu() - before[name].cpu() for name, value_Q in result.per_query.items()}
     matched_Q = result.ranks.positives_Q.cpu() > 0
     for name, value_Q in per_query.items():
         found.metrics[prefix + name] = float(value_Q.cpu()[matched_Q].mean())

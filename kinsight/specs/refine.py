@@ -61,7 +61,7 @@ Expansion = Annotated[AverageExpansion | AlphaExpansion, Field(discriminator="ki
 class KReciprocal(Spec):
     """k-reciprocal re-ranking (Zhong et al. 2017)."""
 
-    kind: Literal["k-reciprocal"] = "k-reciprocal"
+    kind: Literal["k-reciprocal"] = Field(default="k-reciprocal", description="by shared mutual neighbours")
     k1: int = Field(default=20, ge=1, le=200, description="neighbours that must be mutual")
     k2: int = Field(
         default=6, ge=1, le=200, description="items, itself included, that an item's sets are averaged over"
