@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from kinsight.errors import SpecError
 from kinsight.models.backbones import FeatureMap
 from kinsight.models.pooling import AvgPooling, GemPooling, MaxPooling
-from kinsight.specs.model import BNNeck, CgdNeck, LinearNeck, Neck
+from kinsight.specs.model import BNNeck, CgdNeck, LinearNeck, Neck, NoNeck
 
 Branch = Literal["avg", "gem", "max"]
 
@@ -71,7 +71,8 @@ class AuxiliaryBranch(nn.Module):
 def build_neck(spec: Neck, *, dim: int, embedding_dim: int) -> nn.Module:
     """The neck that `spec` asks for; cgd takes a FeatureMap, the others pooled features.
 
-    Raises SpecError where cgd's branches do not divide the embedding.
+    Raises SpecError where cgd's branches do not divide the embedding, or, without a neck, it has another length than
+    the features.
     """
     match spec:
         case LinearNeck():
@@ -87,6 +88,15 @@ def build_neck(spec: Neck, *, dim: int, embedding_dim: int) -> nn.Module:
                     remedy=f"use {_next_multiple(embedding_dim, len(spec.branches))}",
                 )
             return CombinedDescriptors(dim, embedding_dim, tuple(spec.branches))
+        case NoNeck():
+            if embedding_dim != dim:
+                raise SpecError(
+                    "spec.embedding-dim",
+                    f"{embedding_dim}: without a neck the embedding is the {dim} pooled features",
+                    field="model.embedding_dim",
+                    remedy=f"set it to {dim}, or choose a neck, such as linear",
+                )
+            return nn.Identity()
         case _:
             assert_never(spec)
 

@@ -70,7 +70,13 @@ class CgdNeck(Spec):
     )
 
 
-Neck = Annotated[LinearNeck | BNNeck | CgdNeck, Field(discriminator="kind"), default_tag("kind", "linear")]
+class NoNeck(Spec):
+    """The pooled features are the embedding, so that `embedding_dim` is theirs; no weights."""
+
+    kind: Literal["none"] = "none"
+
+
+Neck = Annotated[LinearNeck | BNNeck | CgdNeck | NoNeck, Field(discriminator="kind"), default_tag("kind", "linear")]
 
 
 class ModelSpec(Spec):

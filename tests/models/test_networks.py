@@ -252,3 +252,17 @@ def test_tagged_timm_name_takes_that_tag_normalisation() -> None:
     assert resolve("vit_base_patch16_clip_224.openai").name == "vit_base_patch16_clip_224.openai"
     net = build_backbone(BackboneSpec(backbone="resnet18.tv_in1k", pretrained=None), image=ImageSpec(), seed=0)
     assert net.mean == (0.485, 0.456, 0.406)
+
+
+def test_without_a_neck_the_embedding_is_the_pooled_features() -> None:
+    image = ImageSpec(image_size=64)
+    net = build_network(spec("resnet18", neck={"kind": "none"}, embedding_dim=512), image=image, seed=0).eval()
+    assert not list(net.neck.parameters())
+    features = net.features(pixels(2, 3, 64)).map_BDHW
+    torch.testing.assert_close(net(pixels(2, 3, 64)), features.mean((2, 3)))
+    assert all(name.startswith("backbone.") for name in net.bundled_state())
+
+
+def test_without_a_neck_another_length_is_refused() -> None:
+    with pytest.raises(SpecError, match=r"model\.embedding_dim: 24: .* 512 pooled features\n.*set it to 512"):
+        check_model(spec("resnet18", neck={"kind": "none"}), ImageSpec(image_size=64))
