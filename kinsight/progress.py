@@ -115,7 +115,7 @@ class Task:
         now = time.monotonic()
         if self._bar is not None:
             rate = f"{self.rate:,.0f} {self.unit}/s" if self.rate >= 10 else f"{self.rate:.2g} {self.unit}/s"
-            self._bar.update(self._bar_id, completed=self.done, rate=rate, detail=self._detail())
+            self._bar.update(self._bar_id, total=self.total, completed=self.done, rate=rate, detail=self._detail())
         elif not force and now - self._last_line >= _LINE_EVERY_S:
             self._last_line = now
             self._print_line()

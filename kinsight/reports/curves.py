@@ -74,7 +74,7 @@ def smooth(value: np.ndarray, span: int) -> np.ndarray:
 def metric_curves(rows: Sequence[Mapping[str, Any]], metric: str | None) -> list[Curve]:
     """The judged metric first, then at most two more of SHOWN."""
     names = list(dict.fromkeys(name for row in rows if row.get("kind") == "validation" for name in row))
-    usable = [name for name in names if name not in ("kind", "step", "epoch", "time")]
+    usable = [name for name in names if name not in ("kind", "step", "epoch", "time", "seconds")]
     shown = [name for name in SHOWN if name in usable] or usable[:1]
     first = [metric] if metric in usable else shown[:1]
     curves = (curve(rows, "validation", name) for name in [*first, *(name for name in shown if name not in first)])

@@ -21,6 +21,9 @@ class HeadSpec(Spec):
     """Where the class weights live."""
 
     shard: Literal["none"] = Field(default="none", description="class weights are whole on every process")
+    init_from: str | None = Field(
+        default=None, description="bundle whose class weights to start from, if they are of the same loss and classes"
+    )
 
 
 class BatchSpec(Spec):
@@ -40,6 +43,16 @@ class ValidateSpec(Spec):
     """When and by which number the best model is chosen."""
 
     every_epochs: int = Field(default=1, ge=1, description="epochs between validations")
+    times: int | None = Field(
+        default=None, ge=1, description="validations spread evenly over the training, instead of every_epochs"
+    )
+    every_steps: int | None = Field(
+        default=None, ge=1, description="optimizer steps between validations, instead of every_epochs"
+    )
+    batch_size: int = Field(default=256, ge=1, description="images per forward pass in validation")
+    keep: Literal["best", "last"] = Field(
+        default="best", description="which model becomes the bundle: the best by validation, or the one at the end"
+    )
     metric: str = Field(
         default="recall@1",
         description="recall@k, precision@k, map@r, r_precision, map or mrr",
@@ -58,7 +71,21 @@ class CheckpointSpec(Spec):
 
     every_epochs: int = Field(default=10, ge=1, description="epochs between checkpoints")
     every_minutes: float = Field(default=15.0, gt=0, description="minutes between checkpoints")
+    every_steps: int | None = Field(default=None, ge=1, description="optimizer steps between checkpoints")
     keep: int = Field(default=3, ge=1, description="newest checkpoints kept")
+
+
+class SnapshotSpec(Spec):
+    """Models along the way, each usable on its own: as a bundle, with its class weights, and to go on from."""
+
+    every_steps: int | None = Field(
+        default=None, ge=1, description="optimizer steps between snapshots; null: only at the end"
+    )
+    path: str | None = Field(
+        default=None,
+        description="address of the folder that a folder is written into for each, named by its step; "
+        "default: `snapshots` in the output",
+    )
 
 
 class TrainSpec(Spec):
@@ -81,6 +108,11 @@ class TrainSpec(Spec):
         default=None, ge=1, description="passes over the training images; 200 when neither it nor steps is set"
     )
     steps: int | None = Field(default=None, ge=1, description="optimizer steps, instead of epochs")
+    seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="training time, instead of epochs: without validation and checkpoints; schedules follow its share",
+    )
     clip_norm: float | None = Field(default=None, gt=0, description="largest norm of the gradient")
     ema: EmaSpec | None = Field(default=None, description="average the weights over steps")
     precision: Precision = Field(default="auto", description="auto: bf16 where the device is faster with it")
@@ -92,6 +124,11 @@ class TrainSpec(Spec):
     validate_: ValidateSpec = Field(default=ValidateSpec(), alias="validate", description="choice of the best epoch")
     early_stop: EarlyStopSpec | None = Field(default=None, description="stop when validation stands still")
     checkpoint: CheckpointSpec = Field(default=CheckpointSpec(), description="what an interruption can cost")
+    snapshots: SnapshotSpec | None = Field(default=None, description="models along the way that are kept; null: none")
+    resume_from: str | None = Field(
+        default=None, description="snapshot or checkpoint of another run to go on from: weights, optimizer, step, order"
+    )
+    log_every_steps: int = Field(default=10, ge=1, description="optimizer steps that a logged row is the mean of")
     report: ReportSpec | None = Field(
         default=ReportSpec(), description="a page with curves and pictures, report/index.html; null: none"
     )
@@ -111,8 +148,10 @@ class TrainSpec(Spec):
 
     @model_validator(mode="after")
     def _settings_take_effect(self) -> "TrainSpec":
-        if self.epochs is not None and self.steps is not None:
-            raise ValueError("epochs and steps are both set: give one of them")
+        limits = [name for name in ("epochs", "steps", "seconds") if getattr(self, name) is not None]
+        if len(limits) > 1:
+            raise ValueError(f"{' and '.join(limits)} are both set: give one of them")
+        self._validates_as_told()
         if self.loss.weight != 1.0 and not self.extra_losses and self.loss.ce is None:
             raise ValueError(
                 "loss.weight has no effect on a single term: set it with loss.ce or extra_losses, or leave it 1"
@@ -132,10 +171,29 @@ class TrainSpec(Spec):
                 raise ValueError(
                     f"model.embedding_dim={self.model.embedding_dim} must divide by {branches}, the cgd branches"
                 )
+        self._starts_once()
         self._losses_fit()
         self._batch_divides()
         self._schedule_rises()
         return self
+
+    def _validates_as_told(self) -> None:
+        settings = self.validate_
+        rhythms = [name for name in ("times", "every_steps") if getattr(settings, name) is not None]
+        if settings.every_epochs != 1:
+            rhythms.append("every_epochs")
+        if len(rhythms) > 1:
+            raise ValueError(f"{' and '.join(f'validate.{name}' for name in rhythms)} are both set: give one of them")
+        if self.early_stop is not None and settings.keep == "last":
+            raise ValueError("early_stop waits for a better model: validate.keep must be best")
+
+    def _starts_once(self) -> None:
+        if self.resume_from is not None:
+            for name, value in (("model", self.model.init_from), ("head", self.head.init_from)):
+                if value is not None:
+                    raise ValueError(f"{name}.init_from has no effect with resume_from, which brings all weights")
+        if self.head.init_from is not None and not isinstance(self.loss, OverClasses):
+            raise ValueError(f"head.init_from has no effect with loss.kind={self.loss.kind}, which has no class weights")
 
     def _losses_fit(self) -> None:
         losses = self.all_losses()

@@ -8,10 +8,13 @@ from torch import nn
 from kinsight.data import Records, Sampler
 from kinsight.errors import DataError, SpecError
 from kinsight.parallel.collectives import world_size
-from kinsight.parallel.groups import processes_here, under_launcher
+from kinsight.parallel.groups import is_main, processes_here, under_launcher
+from kinsight.progress import warn
 from kinsight.specs.losses import OverPairs, WithMemory
 from kinsight.specs.train import TrainSpec
+from kinsight.training.targets import Targets
 
+_LOOKED_AT, _FEW = 16, 0.5
 _PROCESSES_PER_CORE = 4  # on a CPU; more only wait for each other
 
 
@@ -25,6 +28,8 @@ def check_classes(spec: TrainSpec, records: Records) -> None:
             field="data.train",
             remedy="give images of two classes at least; the label follows the image's path",
         )
+    if is_main() and records.num_classes > present:
+        warn(f"{records.num_classes - present:,} of {records.num_classes:,} classes have no image in {records.source}")
     if isinstance(spec.loss, OverPairs) and records.count_C.max(initial=0) < 2:
         raise DataError(
             "data.no-pairs",
@@ -34,8 +39,36 @@ def check_classes(spec: TrainSpec, records: Records) -> None:
         )
 
 
-def check_memories(spec: TrainSpec, records: Records, total_steps: int) -> None:
-    """A memory holds other images than the batch's, and comes to be used. Raises SpecError."""
+def check_pairs(spec: TrainSpec, sampler: Sampler, targets: Targets) -> None:
+    """Batches hold pairs for the losses that compare rows: said where few do. Raises SpecError where none does."""
+    losses = [name for name, loss in spec.all_losses().items() if isinstance(loss, OverPairs) and loss.kind != "vicreg"]
+    if not losses:
+        return
+    batches = sampler.epoch(0)[:_LOOKED_AT]
+    shares = []
+    for batch in batches:
+        target = targets.target_N[torch.from_numpy(batch)]
+        positive_BB = targets.relation.masks(target, target)[0].positive_AB.fill_diagonal_(False)
+        shares.append(float(positive_BB.any(1).float().mean()))
+    share = sum(shares) / len(shares)
+    remedy = "set sampler.kind=per-class, or use larger batches"
+    if share == 0:
+        raise SpecError(
+            "loss.no-pairs",
+            f"in the first {len(batches)} batches no image meets another of its kind, so that {losses[0]} has nothing to "
+            "learn from",
+            field=f"sampler.kind={spec.sampler.kind}, batch.size={spec.batch.size}",
+            remedy=remedy,
+        )
+    if share < _FEW and is_main():
+        warn(
+            f"only {100 * share:.0f} % of the images of a batch meet another of their kind, and {losses[0]} learns from "
+            f"those alone: {remedy}"
+        )
+
+
+def check_memories(spec: TrainSpec, records: Records, total_steps: int | None) -> None:
+    """A memory holds other images than the batch's, and comes to be used. total_steps: if known. Raises SpecError."""
     for name, loss in {
         "loss": spec.loss,
         **{f"extra_losses[{i}]": one for i, one in enumerate(spec.extra_losses)},
@@ -50,7 +83,7 @@ def check_memories(spec: TrainSpec, records: Records, total_steps: int) -> None:
                 field=f"{name}.memory.size={loss.memory.size}",
                 remedy=f"set it to at most {max(len(records) - spec.batch.size, 0)}, or leave the memory away",
             )
-        if loss.memory.warmup_steps >= total_steps - 1:
+        if total_steps is not None and loss.memory.warmup_steps >= total_steps - 1:
             raise SpecError(
                 "loss.memory",
                 f"the training has {total_steps} steps, so that a memory warmed up for {loss.memory.warmup_steps} is "

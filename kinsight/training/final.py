@@ -51,7 +51,7 @@ def conclude(prepared: Prepared, run: RunFolder, broken: Broken, stop: StopReque
             missing = f"The best model could not be measured: {error.message}."
             warn(missing)
     if found is not None:
-        keep_thresholds(run.best, found.decision)
+        keep_thresholds(run.best, found.decision, uris=side.uri_N.to_pylist() if side is not None else ())
     if spec.report is not None:
         _unless_stopped(stop, spec)
         report = _report(prepared, run, side, found, missing, broken)
@@ -88,7 +88,8 @@ def _embed_best(prepared: Prepared, run: RunFolder, broken: Broken) -> Side | No
         return None
     net = load_bundle(run.best).net.to(prepared.device)
     with prepared.children.starting():
-        found = embed_records(net, loader, prepared.device, prepared.arithmetic)
+        batch_size = prepared.spec.validate_.batch_size
+        found = embed_records(net, loader, prepared.device, prepared.arithmetic, batch_size=batch_size)
     records = loader.records
     return Side(
         vector_ND=found.emb_ND,
@@ -125,7 +126,7 @@ def _report(
         "first weights": prepared.net.origin.source or "random",
         "training images": f"{len(prepared.records):,} of {prepared.records.num_classes:,} classes",
         "validation images": f"{len(prepared.validation.records):,}" if prepared.validation is not None else "none",
-        "steps": f"{position.step:,} of {prepared.total_steps:,}, {position.images:,} images seen",
+        "steps": f"{position.step:,} of {prepared.budget.expected_steps(position):,}, {position.images:,} images seen",
         "training time": f"{position.seconds:,.0f} s",
         "best epoch": position.best_epoch,
         "device": f"{prepared.device} in {prepared.arithmetic.name}, {world_size()} process(es)",

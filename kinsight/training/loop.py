@@ -21,6 +21,7 @@ from kinsight.parallel.collectives import rank, world_size
 from kinsight.parallel.groups import barrier, is_main, sum_over_ranks
 from kinsight.training import checkpoint
 from kinsight.training.broken import collect_broken
+from kinsight.training.budget import Budget, Clock
 from kinsight.training.finite import stop_unless_finite_weights
 from kinsight.training.optimizers import set_learning_rate
 from kinsight.training.record import Record
@@ -28,10 +29,10 @@ from kinsight.training.run_folder import RunFolder
 from kinsight.training.schedules import learning_rate
 from kinsight.training.setup import Prepared, origin
 from kinsight.training.signals import Children, StopRequest
+from kinsight.training.snapshots import write_snapshot
 from kinsight.training.step import train_step
 from kinsight.training.validation import evaluated_weights, keep_best, share_main_buffers, validate
 
-LOG_EVERY_STEPS = 10
 # Running statistics are not sent around at every step: they are alike, or shared where they count. Newer versions of
 # torch have another name for that, and warn of the old one.
 _NEW_NAME = "forward_sync_buffers" in signature(DistributedDataParallel).parameters
@@ -44,25 +45,26 @@ def fit(prepared: Prepared, run: RunFolder, record: Record, stop: StopRequest) -
     Raises InterruptedRun after saving when `stop` was asked for, RunError on a loss that is not finite (before the
     optimizer would step), DataError past the limit of broken images, StorageError when a checkpoint cannot be written.
     """
-    spec, training, total_steps = prepared.spec, prepared.training, prepared.total_steps
+    spec, training, budget = prepared.spec, prepared.training, prepared.budget
     position = training.position
     learner = _distributed(prepared)
     saver = _Saver(prepared, run, record)
-    started = time.monotonic() - position.seconds
     _fill_caches(prepared, record)
     with (
-        progress.task("train", total_steps, "steps", events=record.events, quiet=not is_main()) as bar,
+        progress.task("train", budget.steps, "steps", events=record.events, quiet=not is_main()) as bar,
         _batches(prepared) as batches,
     ):
         bar.skip_to(position.step)
-        while position.step < total_steps and not position.stopped_early:
-            batch = next(batches)
+        clock = None
+        while not budget.is_used(position) and not position.stopped_early:
+            batch, before = next(batches), budget.share(position)
+            clock = clock or Clock(position.seconds)  # starting the readers of images is no training
             rate = learning_rate(
                 spec.schedule,
                 spec.optimizer.lr,
                 position.step,
                 steps_per_epoch=prepared.steps_per_epoch,
-                total_steps=total_steps,
+                progress=before,
             )
             set_learning_rate(training.optimizer, rate)
             agreed = _agree(batch, stop.wanted, saver.time_is_up())
@@ -70,23 +72,31 @@ def fit(prepared: Prepared, run: RunFolder, record: Record, stop: StopRequest) -
                 stats = train_step(prepared, learner, batch, agreed.rows)
                 training.window.add(stats, sum(agreed.rows))
             _advance(prepared, sum(agreed.rows))
-            position.seconds = time.monotonic() - started
-            if position.step % LOG_EVERY_STEPS == 0 or position.step == total_steps:
+            position.seconds = _agreed_seconds(clock, budget)
+            ended = budget.is_used(position)
+            if position.step % spec.log_every_steps == 0 or ended:
                 _log(record, prepared, rate, bar)
+            bar.total = budget.expected_steps(position)
             bar.advance(1)
             epoch_ended = position.batch == 0
-            if _validation_is_due(prepared, epoch_ended):
+            if _validation_is_due(prepared, epoch_ended, before):
                 bar.at("validate")
-                bar.note(**{spec.validate_.metric: validate(prepared, run, record)})
+                with clock.paused():
+                    bar.note(**{spec.validate_.metric: validate(prepared, run, record)})
                 bar.at("train")
                 position.stopped_early = _stands_still(prepared)
-            save = agreed.save or (epoch_ended and position.epoch % spec.checkpoint.every_epochs == 0)
-            if save or agreed.stop or position.step == total_steps or position.stopped_early:
-                saver.save()
-            if agreed.stop and position.step < total_steps:
+            finished = ended or position.stopped_early
+            save = agreed.save or _checkpoint_is_due(prepared, epoch_ended)
+            snapshot = _snapshot_is_due(prepared, finished)
+            if save or snapshot or agreed.stop or finished:
+                with clock.paused():
+                    saver.save()
+                    if snapshot:
+                        write_snapshot(prepared, run)
+            if agreed.stop and not ended:
                 raise InterruptedRun(
                     "run.interrupted",
-                    f"stopped at step {position.step} of {total_steps}; the state is saved in {spec.output}",
+                    f"stopped at {budget.place(position)}; the state is saved in {spec.output}",
                     remedy="give the same command again to go on",
                 )
     if prepared.validation is None:
@@ -146,7 +156,7 @@ def _batches(prepared: Prepared) -> contextlib.AbstractContextManager[Iterator[B
 
     def requests() -> Iterator[tuple[int, np.ndarray]]:
         step, epoch, batch = position.step, position.epoch, position.batch
-        while step < prepared.total_steps:
+        while prepared.budget.steps is None or step < prepared.budget.steps:
             for indices in prepared.sampler.epoch(epoch)[batch:]:
                 yield epoch, np.array_split(indices, world_size())[rank()]
                 step += 1
@@ -175,11 +185,39 @@ def _distributed(prepared: Prepared) -> nn.Module:
     )
 
 
-def _validation_is_due(prepared: Prepared, epoch_ended: bool) -> bool:
+def _agreed_seconds(clock: Clock, budget: Budget) -> float:
+    """Training time so far; where it is the budget, the main rank's for all, so that they end together."""
+    if budget.seconds is None:
+        return clock.seconds
+    return sum_over_ranks([clock.seconds if is_main() else 0.0])[0]
+
+
+def _validation_is_due(prepared: Prepared, epoch_ended: bool, before: float) -> bool:
+    """before: share of the budget that was used before this step."""
     if prepared.validation is None:
         return False
-    position, every = prepared.training.position, prepared.spec.validate_.every_epochs
-    return position.step == prepared.total_steps or (epoch_ended and position.epoch % every == 0)
+    position, budget, settings = prepared.training.position, prepared.budget, prepared.spec.validate_
+    if budget.is_used(position):
+        return True
+    if settings.every_steps is not None:
+        return position.step % settings.every_steps == 0
+    if settings.times is not None:
+        return int(budget.share(position) * settings.times + 1e-9) > int(before * settings.times + 1e-9)
+    return epoch_ended and position.epoch % settings.every_epochs == 0
+
+
+def _checkpoint_is_due(prepared: Prepared, epoch_ended: bool) -> bool:
+    position, settings = prepared.training.position, prepared.spec.checkpoint
+    if settings.every_steps is not None and position.step % settings.every_steps == 0:
+        return True
+    return epoch_ended and position.epoch % settings.every_epochs == 0
+
+
+def _snapshot_is_due(prepared: Prepared, finished: bool) -> bool:
+    position, settings = prepared.training.position, prepared.spec.snapshots
+    if settings is None:
+        return False
+    return finished or (settings.every_steps is not None and position.step % settings.every_steps == 0)
 
 
 def _stands_still(prepared: Prepared) -> bool:
@@ -192,7 +230,7 @@ def _log(record: Record, prepared: Prepared, rate: float, bar: progress.Task) ->
     means, speed = prepared.training.window.take()
     if means:
         position = prepared.training.position
-        record.log("train", position.step, position.epoch, {"lr": rate, **means, "images_per_s": round(speed, 1)})
+        record.log("train", position, {"lr": rate, **means, "images_per_s": round(speed, 1)})
         bar.note(**{"images/s": round(speed), "loss": means["loss"]})
 
 

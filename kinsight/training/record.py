@@ -7,6 +7,7 @@ from typing import Any
 
 from kinsight import storage
 from kinsight.progress import Events, clean
+from kinsight.training.state import Position
 
 
 class Record:
@@ -34,11 +35,13 @@ class Record:
             # TensorBoard hides what earlier files hold from this step on.
             self._board = SummaryWriter(str(path / "tensorboard"), purge_step=from_step + 1)
 
-    def log(self, kind: str, step: int, epoch: int, values: dict[str, float]) -> None:
-        """Add a row. kind: "train" or "validation"."""
+    def log(self, kind: str, position: Position, values: dict[str, float]) -> None:
+        """Add a row of what was found at `position`. kind: "train" or "validation"."""
         if self._path is None or self._file is None or self._board is None:
             return
-        row = clean({"kind": kind, "step": step, "epoch": epoch, "time": round(time.time(), 3), **values})
+        step, now = position.step, round(time.time(), 3)
+        seconds = round(position.seconds, 3)
+        row = clean({"kind": kind, "step": step, "epoch": position.epoch, "time": now, "seconds": seconds, **values})
         self.rows.append(row)
         with storage.local_errors(self._path):
             self._file.write(json.dumps(row) + "\n")

@@ -26,6 +26,7 @@ from kinsight.training.record import Record, read_rows
 from kinsight.training.run_folder import HEADER, RunFolder
 from kinsight.training.setup import Prepared, origin, prepare, settled
 from kinsight.training.signals import StopRequest, stop_requests
+from kinsight.training.snapshots import go_on_from
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,13 @@ def _resume(prepared: Prepared, run: RunFolder) -> None:
     found = checkpoint.newest(run.checkpoints) if is_main() else None
     name = broadcast_text(found.name if found is not None else "")
     if not name:
+        if prepared.spec.resume_from is not None:
+            go_on_from(prepared, run, prepared.spec.resume_from)
         return
     checkpoint.restore(run.checkpoints / name, prepared.training, origin(prepared), best=run.best)
     put_back_broken(prepared)
     if is_main():
-        say(f"going on    from step {prepared.training.position.step:,} of {prepared.total_steps:,} ({name})")
+        say(f"going on    from {prepared.budget.place(prepared.training.position)} ({name})")
 
 
 def _finish(prepared: Prepared, run: RunFolder, stop: StopRequest) -> dict[str, Any]:

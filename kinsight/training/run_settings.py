@@ -11,7 +11,10 @@ from kinsight.evaluation.settings import differing_fields, printed_tree
 from kinsight.specs.train import TrainSpec
 
 # What may differ between a run and its continuation: where it computes, not what.
-_MACHINE = ("output", "nproc", "device", "data.workers", "data.cache", "checkpoint", "report")
+_MACHINE = (
+    "output", "nproc", "device", "data.workers", "data.cache", "checkpoint", "snapshots", "report", "log_every_steps",
+    "validate.batch_size",
+)  # fmt: skip
 
 
 def read_settings(file: Path) -> dict[str, Any] | None:

@@ -13,13 +13,12 @@ from kinsight.specs.optim import (
 )
 
 
-def learning_rate(schedule: Schedule, lr: float, step: int, *, steps_per_epoch: int, total_steps: int) -> float:
-    """The rate of optimizer step `step` (from 0).
+def learning_rate(schedule: Schedule, lr: float, step: int, *, steps_per_epoch: int, progress: float) -> float:
+    """The rate of optimizer step `step` (from 0); progress: share of the training that lies behind it, 0 to 1.
 
     During the first `warmup_steps` the rate of the schedule proper is multiplied by a factor that rises linearly from
     `warmup_ratio` to 1; the schedule itself runs from step 0.
     """
-    progress = min(step / max(total_steps, 1), 1.0)
     match schedule:
         case CosineSchedule():
             low = min(schedule.min_lr, lr)

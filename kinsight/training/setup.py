@@ -1,12 +1,14 @@
 """From a spec to everything the loop needs, cheap checks first: nothing is trained before all of them have passed."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from kinsight import storage
 from kinsight.data import (
     DeviceAugment,
     ImageLoader,
@@ -18,6 +20,7 @@ from kinsight.data import (
     read_records,
     require_images,
 )
+from kinsight.evaluation.class_weights import read_class_weights
 from kinsight.evaluation.settings import printed_tree
 from kinsight.losses import Objective, build_objective
 from kinsight.models import BundleHeader, EmbeddingNet, build_network, check_model, has_published_weights, make_header
@@ -29,14 +32,20 @@ from kinsight.progress import say, warn
 from kinsight.specs.data import Augment
 from kinsight.specs.train import TrainSpec
 from kinsight.training.averaging import WeightAverage
+from kinsight.training.budget import Budget
 from kinsight.training.checkpoint import Origin
-from kinsight.training.checks import check_classes, check_memories, check_norms, check_ranks, check_validation_classes
+from kinsight.training.checks import (
+    check_classes,
+    check_memories,
+    check_norms,
+    check_pairs,
+    check_ranks,
+    check_validation_classes,
+)
 from kinsight.training.optimizers import build_optimizer
 from kinsight.training.signals import Children
 from kinsight.training.state import Training
 from kinsight.training.targets import Targets, build_targets
-
-DEFAULT_EPOCHS = 200
 
 
 class Slopes(NamedTuple):
@@ -93,7 +102,7 @@ class Prepared:
     targets: Targets
     training: Training
     steps_per_epoch: int
-    total_steps: int
+    budget: Budget
     children: Children = field(default_factory=Children)
 
     @property
@@ -137,10 +146,11 @@ def prepare(spec: TrainSpec, device: torch.device) -> Prepared:
     validation = _read_validation(spec)
     sampler = _sampler(spec, records)
     steps_per_epoch = sampler.num_batches
-    total_steps = spec.steps or (spec.epochs or DEFAULT_EPOCHS) * steps_per_epoch
-    check_memories(spec, records, total_steps)
+    budget = Budget.of(spec, steps_per_epoch)
+    check_memories(spec, records, budget.steps)
     check_ranks(spec, sampler)
     targets = build_targets(spec.relation, records)
+    check_pairs(spec, sampler, targets)
     net, training = _build_training(spec, records, targets, device)
     check_norms(spec, sampler, net)
     if spec.sync_batchnorm and world_size() > 1:
@@ -161,7 +171,7 @@ def prepare(spec: TrainSpec, device: torch.device) -> Prepared:
         targets=targets,
         training=training,
         steps_per_epoch=steps_per_epoch,
-        total_steps=total_steps,
+        budget=budget,
     )
     if is_main():
         _introduce(prepared, validation)
@@ -228,6 +238,8 @@ def _build_training(
         relation=targets.relation,
         target_shape=targets.shape,
     )
+    if spec.head.init_from is not None:
+        start_head(objective, spec, records.class_names)
     net.to(device).train()
     objective.to(device).train()
     learner = Learner(net, objective, compiled=spec.model.compile)
@@ -237,6 +249,26 @@ def _build_training(
     # What is drawn from here on (dropout) differs between the ranks, as it does between the parts of one batch.
     torch.manual_seed(spec.seed + 1_000_003 * rank())
     return net, Training(learner, optimizer, average, scaler)
+
+
+def start_head(objective: Objective, spec: TrainSpec, class_names: Sequence[str]) -> None:
+    """Take class weights over from `head.init_from`, or say why they are left out. Raises as `read_class_weights`."""
+    assert spec.head.init_from is not None and objective.head is not None, "the spec has seen to it"
+    found = read_class_weights(spec.head.init_from)
+    ours = {name: value.shape for name, value in objective.head.state_dict().items()}
+    if found is None:
+        why = "it has none"
+    elif found.loss.kind != spec.loss.kind:
+        why = f"they are {found.loss.kind}'s, not {spec.loss.kind}'s"
+    elif found.class_names != tuple(class_names):
+        why = f"they are of {len(found.class_names):,} classes, which are not the {len(class_names):,} of these images"
+    elif {name: value.shape for name, value in found.state.items()} != ours:
+        why = "their shapes differ"
+    else:
+        objective.head.load_state_dict(found.state)
+        return
+    if is_main():
+        warn(f"{storage.Address.parse(spec.head.init_from)}: its class weights are left out: {why}")
 
 
 def origin(prepared: Prepared) -> Origin:
@@ -255,6 +287,7 @@ def bundle_header(prepared: Prepared) -> BundleHeader:
         image=spec.data,
         class_names=prepared.records.class_names,
         data_fingerprint=prepared.records.fingerprint,
+        data_sketch=prepared.records.sketch,
         spec=printed_tree(spec),
     )
 
@@ -275,10 +308,11 @@ def _introduce(prepared: Prepared, validation: Records | None) -> None:
         say(f"licence     the first weights are under {prepared.net.origin.licence}")
     say(
         f"computing   {prepared.device} in {arithmetic.name} ({arithmetic.why}), {world_size()} process(es) of "
-        f"{torch.get_num_threads()} thread(s); {prepared.total_steps:,} steps of {spec.batch.size} images"
+        f"{torch.get_num_threads()} thread(s); {prepared.budget.words(spec.batch.size)}"
     )
-    if spec.schedule.warmup_steps >= prepared.total_steps:
+    steps = prepared.budget.steps
+    if steps is not None and spec.schedule.warmup_steps >= steps:
         warn(
-            f"schedule.warmup_steps={spec.schedule.warmup_steps}, but there are {prepared.total_steps} steps: the "
+            f"schedule.warmup_steps={spec.schedule.warmup_steps}, but there are {steps} steps: the "
             f"learning rate never reaches optimizer.lr={spec.optimizer.lr}"
         )

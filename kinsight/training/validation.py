@@ -33,7 +33,13 @@ def validate(prepared: Prepared, run: RunFolder, record: Record) -> float:
     share_main_buffers(prepared)
     with evaluated_weights(prepared):
         with prepared.children.starting():
-            embedded = embed_records(prepared.net, prepared.validation, prepared.device, prepared.arithmetic)
+            embedded = embed_records(
+                prepared.net,
+                prepared.validation,
+                prepared.device,
+                prepared.arithmetic,
+                batch_size=prepared.spec.validate_.batch_size,
+            )
         metrics = {}
         if is_main():
             labels = _labels(prepared, embedded.index_N)
@@ -41,13 +47,13 @@ def validate(prepared: Prepared, run: RunFolder, record: Record) -> float:
         value = sum_over_ranks([metrics.get(wanted, 0.0)])[0]
         if math.isnan(value):
             value = 0.0
-        better = position.best is None or value > position.best
+        better = position.best is None or value > position.best or prepared.spec.validate_.keep == "last"
         if better:
             position.best, position.best_epoch, position.bad_validations = value, position.epoch, 0
             keep_best(prepared, run)
         else:
             position.bad_validations += 1
-    record.log("validation", position.step, position.epoch, clean(metrics))
+    record.log("validation", position, clean(metrics))
     return value
 
 

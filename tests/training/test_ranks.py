@@ -27,7 +27,7 @@ LOSSES: dict[str, Settings] = {
         "data.color": "rgb",
         "loss.kind": "triplet",
         "loss.memory.size": 30,
-        "loss.memory.warmup-steps": 1,
+        "loss.memory.warmup-steps": 0,
         "extra-losses": [{"kind": "am-softmax"}, {"kind": "proxy-anchor"}],
         "sampler.kind": "per-class",
         "sampler.samples-per-class": 2,

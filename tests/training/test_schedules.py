@@ -12,7 +12,7 @@ from kinsight.training.schedules import learning_rate
 def rates(spec: dict[str, Any], *, lr: float = 1.0, steps_per_epoch: int = 3, total_steps: int = 8) -> list[float]:
     schedule = TypeAdapter(Schedule).validate_python(spec)
     return [
-        learning_rate(schedule, lr, step, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
+        learning_rate(schedule, lr, step, steps_per_epoch=steps_per_epoch, progress=step / total_steps)
         for step in range(total_steps)
     ]
 

@@ -168,7 +168,9 @@ def checkpoints(output: Path) -> list[str]:
 def rows(output: Path) -> list[dict[str, Any]]:
     """metrics.jsonl without what depends on the clock."""
     found = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key not in ("time", "images_per_s")} for row in found]
+    return [
+        {key: value for key, value in row.items() if key not in ("time", "seconds", "images_per_s")} for row in found
+    ]
 
 
 def outcome(output: Path) -> dict[str, Any]:
