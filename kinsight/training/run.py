@@ -26,7 +26,7 @@ from kinsight.training.record import Record, read_rows
 from kinsight.training.run_folder import HEADER, RunFolder
 from kinsight.training.setup import Prepared, origin, prepare, settled
 from kinsight.training.signals import StopRequest, stop_requests
-from kinsight.training.snapshots import go_on_from
+from kinsight.training.snapshots import find_state, go_on_from
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,8 @@ def _train_here(spec: TrainSpec, overwrite: bool) -> TrainResult:
         contextlib.closing(prepare(spec, pick_device(spec.device))) as prepared,
         storage.local_errors(run.path),
     ):
+        if spec.resume_from is not None and run.is_new and is_main():
+            find_state(spec.resume_from)  # before the folder is taken
         run.begin()
         _resume(prepared, run)
         record = Record(run.path if is_main() else None, from_step=prepared.training.position.step)

@@ -67,6 +67,11 @@ class RunFolder:
         self.path = Path(broadcast_text(str(self._output.path) if self._output is not None else ""))
 
     @property
+    def is_new(self) -> bool:
+        """Whether nothing is gone on with there (known on the main rank)."""
+        return not self._resumed
+
+    @property
     def best(self) -> Path:
         """Where the best model's bundle is."""
         return self.path / "best"
