@@ -8,10 +8,11 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 from kinsight.errors import DataError, InterruptedRun, KinsightError, SpecError
-from kinsight.specs.table import JOBS
+from kinsight.specs.table import COMMANDS, JOBS
 
 _RESUMABLE = ("train", "demo", "embed", "index build")
 
@@ -57,6 +58,9 @@ def run(words: list[str]) -> int:
 
         print(f"kinsight {__version__}")
         return 0
+    if words[0] in COMMANDS:
+        module, _, function = COMMANDS[words[0]].run.partition(":")
+        return getattr(import_module(module), function)(words[1:])
     name, rest = _job(words)
     options = _options(rest)
     job = JOBS[name]
@@ -89,7 +93,7 @@ def run(words: list[str]) -> int:
 def overview() -> str:
     """The page `kinsight --help` prints."""
     width = max(len(name) for name in JOBS) + 2
-    rows = [f"  {name:<{width}}{job.summary}" for name, job in JOBS.items()]
+    rows = [f"  {name:<{width}}{job.summary}" for name, job in [*JOBS.items(), *COMMANDS.items()]]
     return "\n".join(
         [
             "kinsight JOB [--spec FILE] [--setting VALUE ...]",
@@ -112,9 +116,10 @@ def _job(words: list[str]) -> tuple[str, list[str]]:
     group = [name for name in JOBS if name.startswith(f"{words[0]} ")]
     if group:
         raise SpecError("spec.job", f"{words[0]} needs one of: {', '.join(name.split()[1] for name in group)}")
-    near = difflib.get_close_matches(two, JOBS, n=1) or difflib.get_close_matches(words[0], JOBS, n=1)
+    known = [*JOBS, *COMMANDS]
+    near = difflib.get_close_matches(two, known, n=1) or difflib.get_close_matches(words[0], known, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    raise SpecError("spec.job", f"no job {words[0]!r}{hint}", remedy=f"jobs: {', '.join(JOBS)}")
+    raise SpecError("spec.job", f"no job {words[0]!r}{hint}", remedy=f"jobs: {', '.join(known)}")
 
 
 @dataclass
@@ -165,7 +170,3 @@ def _resolve(model: Any, options: _Options) -> Any:
 
         base = load_yaml(storage.read_text(options.spec_file), options.spec_file)
     return resolve(model, options.flags, base)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -51,7 +51,7 @@ def check(spec: CheckSpec | Mapping[str, Any]) -> CheckResult:
     """
     spec = of(CheckSpec, spec)
     output = storage.OutputDir(spec.output)
-    _refuse_other(output)
+    _refuse_other(output, spec.cleaned)
     output.check_writable()
     joint = Joint.of(*(_read(source) for source in (spec.data, spec.validation) if source is not None))
     limits = Limits(spec.tiny, spec.huge * 1e6, spec.aspect)
@@ -89,7 +89,7 @@ def _find(spec: CheckSpec, joint: Joint, looked: Looked) -> Findings:
     return collect(joint, looked, sort_copies(joint, same, near), wrong, not_looked)
 
 
-def _refuse_other(output: storage.OutputDir) -> None:
+def _refuse_other(output: storage.OutputDir, cleaned: str | None) -> None:
     """An earlier check is replaced; a folder of anything else is not ours to write into."""
     if not storage.is_directory(output.address):
         if output.exists():
@@ -97,7 +97,12 @@ def _refuse_other(output: storage.OutputDir) -> None:
                 "check.output", "is a file", field=f"output={output.address}", remedy="name a folder for the report"
             )
         return
-    strange = [entry.relative for entry in storage.list_files(output.address) if entry.relative not in _OWN]
+    listed = storage.Address.parse(cleaned) if cleaned is not None else None
+    strange = [
+        entry.relative
+        for entry in storage.list_files(output.address)
+        if entry.relative not in _OWN and output.address.child(entry.relative) not in (listed, *_cleaned_before(output))
+    ]
     if strange:
         raise SpecError(
             "check.output",
@@ -107,12 +112,22 @@ def _refuse_other(output: storage.OutputDir) -> None:
         )
 
 
+def _cleaned_before(output: storage.OutputDir) -> list[storage.Address]:
+    """The cleaned list that the check whose folder this is has written, wherever it lies."""
+    header = output.address.child(HEADER)
+    try:
+        name = json.loads(storage.read_text(header)).get("cleaned.list") if storage.exists(header) else None
+    except ValueError:
+        name = None
+    return [storage.Address.parse(name)] if isinstance(name, str) else []
+
+
 def _write(spec: CheckSpec, findings: Findings, numbers: dict[str, Any], output: storage.OutputDir) -> None:
     storage.remove(output.address.child(HEADER))
     if spec.cleaned is not None:
         kept_M = kept_images(findings, spec.dropped)
         write_cleaned(findings, kept_M, spec.cleaned)
-        numbers["cleaned.images"] = len(kept_M)
+        numbers |= {"cleaned.images": len(kept_M), "cleaned.list": str(storage.Address.parse(spec.cleaned))}
         kept = kept_though_found(findings, kept_M)
         numbers |= {f"cleaned.kept.{finding}": count for finding, count in kept.items()}
         progress.say(cleaned_words(spec, findings, numbers))

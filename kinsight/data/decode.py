@@ -65,7 +65,9 @@ def decode(data: bytes | bytearray, uri: str, choose: ChooseCrop, *, size: int, 
 
 
 def pixel_count(data: bytes | bytearray, uri: str = "image") -> int:
-    """Width times height of an encoded image, from its header alone. Raises BrokenImage."""
+    """Width times height of an encoded image, from its header alone; of one that Pillow refuses to look at for its
+    size, one more than the most. Raises BrokenImage.
+    """
     if not data:
         raise BrokenImage(uri, "the file is empty")
     try:
@@ -73,6 +75,8 @@ def pixel_count(data: bytes | bytearray, uri: str = "image") -> int:
             return header.width * header.height
         with jpeg.quiet(), Image.open(io.BytesIO(data), formats=known_formats()) as image:
             return image.width * image.height
+    except Image.DecompressionBombError:
+        return MAX_PIXELS + 1
     except Exception as error:  # decoders raise nearly every type on damaged input
         raise BrokenImage(uri, _reason(error)) from error
 
@@ -190,4 +194,6 @@ def known_formats() -> tuple[str, ...]:
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return f"none of the known formats ({', '.join(known_formats())})"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more than the {MAX_PIXELS:,} pixels allowed"
     return " ".join(str(error).split()) or type(error).__name__

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from kinsight import storage
 from kinsight.data.arrow import pc
+from kinsight.data.sketch import sketch
 from kinsight.errors import DataError
 from kinsight.storage import AddressLike
 
@@ -124,6 +125,11 @@ class Records:
                 for block in _blocks(self.table[name]):
                     _hash_block(digest, block)
         return digest.hexdigest()
+
+    @cached_property
+    def sketch(self) -> tuple[str, ...]:
+        """Hashes of some of the addresses, by which other records can be told to share images with these."""
+        return sketch(uri.as_py() for chunk in self.table["uri"].chunks for uri in chunk)
 
     def take(self, indices: np.ndarray | Sequence[int]) -> "Records":
         """The records at `indices`, in that order, with the same classes."""

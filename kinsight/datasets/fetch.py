@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kinsight import progress, storage
 from kinsight.datasets.catalogue import DataSet, Published
-from kinsight.errors import DataError, SpecError
+from kinsight.errors import DataError, SpecError, StorageError
 from kinsight.specs.datasets import DataGetSpec
 
 MIRROR_VARIABLE = "KINSIGHT_MIRROR"
@@ -70,7 +70,11 @@ def fetch(file: Published, origin: storage.Address, folder: Path) -> Path:
         return path
     path = folder / file.name
     if not path.exists():
-        found = storage.stat(origin)
+        try:
+            found = storage.stat(origin)
+        except StorageError as error:
+            remedy = "without internet, give the files at hand (--archive) or a folder that has them (--mirror)"
+            raise StorageError(error.code, error.message, field=error.field, remedy=remedy) from None
         size = found.size if found is not None and found.size >= 0 else None
         with progress.task(file.name, size / 1e6 if size else None, "MB") as task:
             storage.download_resumable(origin, path, lambda moved: task.advance(moved / 1e6))

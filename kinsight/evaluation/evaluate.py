@@ -13,6 +13,7 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,8 @@ def evaluate(spec: EvaluateSpec | Mapping[str, Any]) -> EvaluationResult:
     with output:
         _write(spec, model, query, gallery, found, output)
     if spec.bundle is not None and spec.write_thresholds:
-        keep_thresholds(spec.bundle, found.decision, gallery.fingerprint if gallery is not None else None)
+        uris = chain.from_iterable(side.uri_N.to_pylist() for side in (query, gallery) if side is not None)
+        keep_thresholds(spec.bundle, found.decision, gallery.fingerprint if gallery is not None else None, uris)
     return EvaluationResult(clean(found.metrics), spec.output)
 
 

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from kinsight.data import BrokenImage, decode
@@ -51,7 +52,7 @@ class Model:
         as a file and as pixels differ a little (cosine 0.99 and more). Give all images of a comparison in one form.
         Raises DataError naming the first image that cannot be used.
         """
-        if isinstance(images, str | bytes | bytearray | PathLike):
+        if isinstance(images, str | bytes | bytearray | PathLike | Image.Image):
             raise SpecError(
                 "embed.one-image",
                 f"{type(images).__name__}: a single image where a list is expected",

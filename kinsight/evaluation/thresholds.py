@@ -1,6 +1,9 @@
 """Thresholds measured by an evaluation, kept where searches look for them: in the bundle."""
 
+from collections.abc import Iterable
+
 from kinsight import progress, storage
+from kinsight.data.sketch import share_in
 from kinsight.errors import StorageError
 from kinsight.metrics.verification import rate_name
 from kinsight.models import ThresholdPoint, Thresholds, load_header, write_thresholds
@@ -8,19 +11,29 @@ from kinsight.models.thresholds import LOOSEST_BY_DEFAULT
 
 
 def keep_thresholds(
-    bundle: storage.AddressLike, found: Thresholds | None, gallery_fingerprint: str | None = None
+    bundle: storage.AddressLike,
+    found: Thresholds | None,
+    gallery_fingerprint: str | None = None,
+    uris: Iterable[str] = (),
 ) -> None:
     """Put `found` into the bundle; where they would mislead or cannot be written, say why and leave it as it is.
 
     Points that the bundle has stay unless those of `found` rest on as much; which stayed is said.
 
-    gallery_fingerprint: of the images searched in, where they are others than the queries.
+    gallery_fingerprint: of the images searched in, where they are others than the queries. uris: addresses of all
+    images measured on; those that the model was trained on would make it look better than it is.
     """
     if found is None or not found.points:
         return
     header = load_header(bundle)
     if header.data_fingerprint is not None and header.data_fingerprint in (found.data_fingerprint, gallery_fingerprint):
         progress.warn("no thresholds are written into the bundle: these are its training images, so they mislead")
+        return
+    if shared := share_in(header.data_sketch, uris):
+        progress.warn(
+            f"no thresholds are written into the bundle: about {100 * shared:.0f} % of these are its training images, "
+            "so they mislead"
+        )
         return
     if header.metric != found.metric:
         progress.warn(f"no thresholds are written into the bundle: its metric is {header.metric}, not {found.metric}")

@@ -92,6 +92,8 @@ def add(spec: IndexAdd | Mapping[str, Any]) -> str:
             replaced = pa.chunked_array([gone])
         elif "on_duplicate" in spec.model_fields_set:
             raise SpecError("index.setting", "has no effect: ids are running numbers", field="on_duplicate")
+        else:
+            _warn_of_copies(index, stream)
         if not kept_N.any():
             progress.say(f"index       all {stream.count:,} items are in it already; nothing is added")
             return spec.index
@@ -101,6 +103,18 @@ def add(spec: IndexAdd | Mapping[str, Any]) -> str:
     header = read_header(place)
     say_state(place, header)
     return spec.index
+
+
+def _warn_of_copies(index: Index, stream: EmbeddingStream) -> None:
+    """Running numbers say nothing of an image that is in the index already; its address does."""
+    rows = np.setdiff1d(np.arange(index.num_rows), index.dead_rows())
+    there = set(index.items(rows)["uri"].to_pylist()) - {"", None}
+    added = [uri for block in stream.blocks() for uri in block.uri.to_pylist()]
+    if copies := sum(uri in there for uri in added):
+        progress.warn(
+            f"{copies:,} of the {len(added):,} items have addresses that are in the index already, and will be found "
+            "twice; build with an id_column (uri will do) to have repeated ones refused, skipped or replaced"
+        )
 
 
 def delete(spec: IndexDelete | Mapping[str, Any]) -> str:

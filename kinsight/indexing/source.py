@@ -37,7 +37,8 @@ def choose_columns(block: Block, id_column: str | None, columns: Sequence[str] |
     for name in [*([id_column] if id_column else []), *(columns or ())]:
         if name not in known:
             there = ", ".join(known)
-            raise SpecError("index.column", f"{source} has no column {name!r}; it has {there}", field="columns")
+            setting = "id_column" if name == id_column else "columns"
+            raise SpecError("index.column", f"{source} has no column {name!r}; it has {there}", field=setting)
     kept = [name for name in known if name not in ("id", "uri", id_column)] if columns is None else list(columns)
     fields = []
     for name in kept:

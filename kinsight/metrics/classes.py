@@ -54,7 +54,7 @@ def bootstrap_intervals(
         raise DataError(
             "metrics.few-classes",
             f"{len(class_C)} classes with matches say too little about others; intervals need {LEAST_CLASSES}",
-            remedy="Set bootstrap to 0, or evaluate on more classes.",
+            remedy="set bootstrap to 0, or evaluate on more classes",
         )
     total_MR = _resampled(torch.cat([sum_MC, count_C[None].double()]), resamples, seed)
     mean_MR = total_MR[:-1] / total_MR[-1]

@@ -40,7 +40,7 @@ def draw_pairs(
         raise DataError(
             "metrics.no-pairs",
             f"{number} items give {total_same} same and {total_different} different pairs; verification needs both",
-            remedy="Evaluate on at least two classes, one of them with two items.",
+            remedy="evaluate on at least two classes, one of them with two items",
         )
     same_P2 = _same_pairs(order.indices, size_C, _choose(total_same, max_pairs, generator))
     different_P2 = _different_pairs(label_N.cpu(), total_different, max_pairs, generator)

@@ -85,5 +85,5 @@ def _need(ranks: PositiveRanks, depth_Q: Tensor, need: int | Tensor, name: str) 
         raise SpecError(
             "metrics.depth",
             f"{name} needs ranks up to {int(need_Q.max())}, these end at {int(depth_Q.min())}",
-            remedy="Compute the ranks with a larger max_rank (or first_max_rank), or None for all.",
+            remedy="compute the ranks with a larger max_rank (or first_max_rank), or None for all",
         )

@@ -76,7 +76,7 @@ def retrieval_metrics(
         raise DataError(
             "metrics.no-positives",
             f"none of the {len(matched_Q)} queries has a match: every class has a single item or is absent",
-            remedy="Evaluate on classes with two items or more, or give a gallery that holds the queries' classes.",
+            remedy="evaluate on classes with two items or more, or give a gallery that holds the queries' classes",
         )
     per_query = _per_query(ranks, ks, precision_ks, whole)
     means = {name: float(value_Q[matched_Q].mean()) for name, value_Q in per_query.items()}

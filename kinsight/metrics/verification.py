@@ -133,7 +133,7 @@ def fold_accuracy(
     for fold in fold_P.unique().tolist():
         test_P = fold_P == fold
         if bool(test_P.all()):
-            raise DataError("metrics.folds", "all pairs are in one fold", remedy="Give at least two folds.")
+            raise DataError("metrics.folds", "all pairs are in one fold", remedy="give at least two folds")
         limit, _ = _best_threshold(similarity_P[~test_P], is_same_P[~test_P])
         right_T = (similarity_P[test_P] >= limit) == is_same_P[test_P]
         accuracy.append(float(right_T.double().mean()))
@@ -219,6 +219,6 @@ def _checked(value_P: Tensor, name: str) -> Tensor:
         raise DataError(
             "metrics.pairs",
             f"{name} pairs: expected a non-empty row of similarities without NaN, got shape {tuple(value_P.shape)}",
-            remedy="Verification needs at least one pair of each sort.",
+            remedy="verification needs at least one pair of each sort",
         )
     return value_P

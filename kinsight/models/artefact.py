@@ -35,7 +35,7 @@ class BundleHeader(BaseModel):
     model, image: the settings that rebuild the network. spec: the whole job that made it, for people.
     mean, std: per channel, in 0..1. metric: similarity that embeddings are meant for.
     thresholds: similarities from which on two images count as the same, with their error rates.
-    data_fingerprint: of the training records.
+    data_fingerprint: of the training records. data_sketch: hashes of some of their addresses (`data.sketch`).
     weights_source, weights_licence: of the weights that training started from.
     weights_sha256: of model.safetensors, in hex. kinsight: version that wrote it.
     """
@@ -54,6 +54,7 @@ class BundleHeader(BaseModel):
     class_names: tuple[str, ...] = ()
     thresholds: Thresholds | None = None
     data_fingerprint: str | None = None
+    data_sketch: tuple[str, ...] = ()
     weights_source: str = "random"
     weights_licence: str | None = None
     weights_sha256: str = ""

@@ -28,6 +28,7 @@ def make_header(
     metric: Literal["cosine", "l2", "ip"] = "cosine",
     class_names: Sequence[str] = (),
     data_fingerprint: str | None = None,
+    data_sketch: Sequence[str] = (),
     spec: dict[str, Any] | None = None,
 ) -> BundleHeader:
     """The header for `net`, built from `model` and `image`. spec: the whole job, as plain JSON values."""
@@ -45,6 +46,7 @@ def make_header(
         metric=metric,
         class_names=tuple(class_names),
         data_fingerprint=data_fingerprint,
+        data_sketch=tuple(data_sketch),
         weights_source=net.origin.source,
         weights_licence=net.origin.licence,
         spec=spec,

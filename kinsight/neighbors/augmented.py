@@ -40,7 +40,7 @@ class AugmentedSet:
             raise DataError(
                 "neighbors.k",
                 f"k={k}: must be from 1 to {number - 2}, the number of items beside a query and what it looks at",
-                remedy="Lower k or add items.",
+                remedy="lower k or add items",
             )
         self.device = torch.device(device) if device is not None else set_ND.device
         own_N = torch.arange(number, device=self.device)
@@ -84,7 +84,7 @@ class AugmentedSet:
             raise DataError(
                 "neighbors.k",
                 f"k={k}: must be from 1 to {len(self) - 1}, the number of other items",
-                remedy="Lower k or add items.",
+                remedy="lower k or add items",
             )
         similarity, index = [], []
         for here, score_BN in self.score_blocks(query_QD, row_Q):

@@ -80,7 +80,7 @@ def summed(unit_BD: Tensor, unit_ND: Tensor, index_BK: Tensor, weight_BK: Tensor
         raise DataError(
             "neighbors.cancelled",
             f"row {first + int(norm_B1.argmin())} and its neighbours cancel each other out: no direction is left",
-            remedy="Use alpha expansion, which leaves opposite neighbours out, or a lower k.",
+            remedy="use alpha expansion, which leaves opposite neighbours out, or a lower k",
         )
     return (total_BD / norm_B1).float()
 
@@ -97,4 +97,4 @@ def unit_rows(emb_ND: Tensor, name: str) -> Tensor:
 
 def _check_alpha(alpha: float) -> None:
     if not 0 <= alpha < float("inf"):
-        raise DataError("neighbors.alpha", f"alpha={alpha}: must be 0 or more", remedy="3 is usual, 0 is the average.")
+        raise DataError("neighbors.alpha", f"alpha={alpha}: must be 0 or more", remedy="3 is usual, 0 is the average")

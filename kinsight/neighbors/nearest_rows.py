@@ -49,7 +49,7 @@ def nearest(
         raise DataError(
             "neighbors.k",
             f"k={k}: must be from 1 to {available}, the number of gallery items a query can meet",
-            remedy="Lower k or add gallery items.",
+            remedy="lower k or add gallery items",
         )
     place = torch.device(device) if device is not None else query_QD.device
     if place.type == "cpu":

@@ -34,7 +34,7 @@ class Projection:
             raise DataError(
                 "projection.dimension",
                 f"{name} have {emb_ND.shape[1]} dimensions, the projection was fitted on {len(self.mean_D)}",
-                remedy="Embed both with the same model.",
+                remedy="embed both with the same model",
             )
         norm_N = row_norms(emb_ND, name, "cosine" if self.normalize else "l2").to(emb_ND.device)
         mean_D, axes_DE = self.mean_D.to(emb_ND.device), self.axes_DE.to(emb_ND.device)

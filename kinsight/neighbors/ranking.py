@@ -77,7 +77,7 @@ def ranks(
     check_metric(metric)
     if (gallery_ND is None) != (gallery_label_N is None):
         raise DataError(
-            "neighbors.labels", "gallery vectors and gallery labels come together", remedy="Pass both or neither."
+            "neighbors.labels", "gallery vectors and gallery labels come together", remedy="pass both or neither"
         )
     place = torch.device(device) if device is not None else query_QD.device
     query_label_Q = _labels(query_label_Q, query_QD, "query", place)
@@ -158,6 +158,6 @@ def _labels(label: Tensor, side_ND: Tensor, name: str, place: torch.device) -> T
         raise DataError(
             "neighbors.labels",
             f"{name} labels: expected {len(side_ND)} integers, one per vector, got {tuple(label.shape)} {label.dtype}",
-            remedy="Pass one class id per row.",
+            remedy="pass one class id per row",
         )
     return label.long()

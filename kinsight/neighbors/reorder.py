@@ -18,7 +18,7 @@ def reordered(ranks: PositiveRanks, place_QK: Tensor) -> PositiveRanks:
         raise SpecError(
             "neighbors.depth",
             f"{k} places were put in another order, the ranks end at {int(ranks.depth_Q[short_Q].min())}",
-            remedy="Compute the ranks with max_rank at least as large.",
+            remedy="compute the ranks with max_rank at least as large",
         )
     query_P, rank_P = ranks.query_P(), ranks.rank_P.clone()
     inside_P = (rank_P <= k).nonzero().squeeze(1)

@@ -33,7 +33,7 @@ def topk(
         raise DataError(
             "neighbors.k",
             f"k={k}: must be from 1 to {available}, the number of gallery items a query can meet",
-            remedy="Lower k or add gallery items.",
+            remedy="lower k or add gallery items",
         )
     place = torch.device(device) if device is not None else query_QD.device
     query, gallery = grid(query_QD, None if gallery_ND is query_QD else gallery_ND, metric, place)

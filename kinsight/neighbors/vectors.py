@@ -64,7 +64,7 @@ def grid(
         raise DataError(
             "neighbors.dimension",
             f"query vectors have {query_QD.shape[1]} dimensions, gallery vectors {gallery_ND.shape[1]}",
-            remedy="Embed both with the same model.",
+            remedy="embed both with the same model",
         )
     longest = max((float(norm.max()) for norm in norms if len(norm)), default=0.0) or 1.0
     unit = grid_unit(metric, longest)
@@ -116,7 +116,7 @@ def exact_pairs(query: GridVectors, gallery: GridVectors, query_P: Tensor, galle
 def check_metric(metric: str) -> None:
     if metric not in ("cosine", "ip", "l2"):
         raise SpecError(
-            "neighbors.metric", f"metric={metric!r}: must be 'cosine', 'ip' or 'l2'", remedy="Use 'cosine'."
+            "neighbors.metric", f"metric={metric!r}: must be 'cosine', 'ip' or 'l2'", remedy="use 'cosine'"
         )
 
 
@@ -126,7 +126,7 @@ def row_norms(side_ND: Tensor, name: str, metric: Metric) -> Tensor:
         raise DataError(
             "neighbors.shape",
             f"{name} has shape {tuple(side_ND.shape)} and type {side_ND.dtype}; expected floating-point rows (N, D)",
-            remedy="Pass one row per item.",
+            remedy="pass one row per item",
         )
     norm_N = torch.empty(len(side_ND), dtype=torch.float64)
     for start in range(0, len(side_ND), _ROWS):
@@ -136,14 +136,14 @@ def row_norms(side_ND: Tensor, name: str, metric: Metric) -> Tensor:
         raise DataError(
             "neighbors.not-finite",
             f"{name} row {int(bad[0])} holds NaN or infinity ({len(bad)} of {len(side_ND)} rows do)",
-            remedy="Look for a diverged model or broken images behind these rows.",
+            remedy="look for a diverged model or broken images behind these rows",
         )
     zero = (norm_N == 0).nonzero()
     if metric == "cosine" and len(zero):
         raise DataError(
             "neighbors.zero-vector",
             f"{name} row {int(zero[0])} is a zero vector ({len(zero)} are): it has no cosine similarity",
-            remedy="Drop these rows, or use metric 'ip' or 'l2'.",
+            remedy="drop these rows, or use metric 'ip' or 'l2'",
         )
     return norm_N
 

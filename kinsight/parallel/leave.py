@@ -1,20 +1,24 @@
-"""The end of a process that belongs to a group."""
+"""The end of a process that has run native threads."""
 
 import atexit
 import logging
 import os
 import sys
+import threading
 from typing import NoReturn
+
+_NATIVE = ("torch", "pyarrow", "faiss")
 
 
 def leave(code: int) -> NoReturn:
-    """End this process with an exit code; what was registered to run at the end runs, streams are written out.
+    """End this process with an exit code; threads are waited for, what was registered to run at the end runs.
 
-    In a process group the interpreter is not taken down piece by piece: threads of the communication libraries that
-    outlive it have been seen to abort a process whose work was done and saved.
+    Where libraries with threads of their own are loaded the interpreter is not taken down piece by piece: threads that
+    outlive it have been seen to abort a process whose work was done, or whose error was told.
     """
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+    if not any(name in sys.modules for name in _NATIVE):
         sys.exit(code)
+    threading._shutdown()  # pyright: ignore[reportAttributeAccessIssue]
     atexit._run_exitfuncs()
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):

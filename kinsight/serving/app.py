@@ -39,6 +39,10 @@ class OtherSite(KinsightError):
     """A page of another site asks through its visitor's browser."""
 
 
+class OtherForm(KinsightError):
+    """An image in a wrapping that is not read."""
+
+
 def create_app(engine: Engine) -> FastAPI:
     """The application around a loaded engine."""
     app = FastAPI(title="Kinsight", version=__version__, docs_url=None, redoc_url=None)
@@ -51,14 +55,14 @@ def create_app(engine: Engine) -> FastAPI:
 
     @app.post("/v1/embed")
     async def embed(request: Request) -> dict[str, Any]:
-        _refuse_other_sites(request)
+        _refuse_unwanted(request)
         async with bodies.read(request) as data:
             return await run_in_threadpool(_embed, engine, data)
 
     @app.post("/v1/search")
     async def search(request: Request, k: int | None = None) -> dict[str, Any]:
-        _refuse_other_sites(request)
-        is_json = request.headers.get("content-type", "").partition(";")[0].strip() == "application/json"
+        _refuse_unwanted(request)
+        is_json = _kind(request) == "application/json"
         async with bodies.read(request) as data:
             return await run_in_threadpool(_search, engine, data, is_json, k)
 
@@ -78,7 +82,17 @@ def create_app(engine: Engine) -> FastAPI:
     return app
 
 
-def _refuse_other_sites(request: Request) -> None:
+def _kind(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _refuse_unwanted(request: Request) -> None:
+    if _kind(request) == "multipart/form-data":
+        raise OtherForm(
+            "serve.form",
+            "the body is a form (multipart/form-data)",
+            remedy="send the image's bytes as the body: curl --data-binary @picture.jpg, or fetch(url, {body: file})",
+        )
     if request.headers.get("sec-fetch-site") == "cross-site":
         raise OtherSite("serve.other-site", "pages of other sites may not search here")
 
@@ -132,7 +146,10 @@ def _query(engine: Engine, index: Index, data: bytes) -> tuple[np.ndarray, int |
     except (ValueError, RecursionError) as error:
         raise SpecError("serve.json", f"the body is not JSON: {error}") from None
     names = [name for name in ("vector", "row", "id") if isinstance(given, dict) and name in given]
-    if len(names) != 1 or len(given) != 1:
+    if others := sorted(set(given) - set(names)) if isinstance(given, dict) else []:
+        hint = "k goes into the address: /v1/search?k=5" if "k" in others else 'send {"row": 0}, or an image'
+        raise SpecError("serve.query", "expected one of vector, row, id and nothing else", field=others[0], remedy=hint)
+    if len(names) != 1:
         raise SpecError("serve.query", "expected one of vector, row, id", remedy='send {"row": 0}, or an image')
     value = given[names[0]]
     match names[0]:
@@ -170,7 +187,7 @@ def _picture(engine: Engine, row: int, side: int, version: int | None) -> Respon
 
 
 _STATUS: list[tuple[type[KinsightError], int]] = [
-    (TooLarge, 413), (NoSuchItem, 404), (Overloaded, 503), (OtherSite, 403), (SpecError, 400), (DataError, 422),
+    (TooLarge, 413), (NoSuchItem, 404), (Overloaded, 503), (OtherSite, 403), (OtherForm, 415), (SpecError, 400), (DataError, 422),
     (StorageError, 502),
 ]  # fmt: skip
 

@@ -197,6 +197,13 @@ def find_limit(
     that the bundle has no threshold for.
     """
     if threshold is not None:
+        if metric == "cosine" and not -1 <= threshold <= 1:
+            raise SpecError(
+                "search.threshold",
+                "the index compares by cosine, which lies between -1 and 1",
+                field=f"threshold={threshold:g}",
+                remedy="give a similarity of that range",
+            )
         return Limit(threshold, source="given")
     known = load_header(bundle).thresholds if bundle is not None else None
     why = _unusable(known, metric, normalized) if bundle is not None else "no bundle is given, which holds them"

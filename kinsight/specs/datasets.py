@@ -1,6 +1,6 @@
 """The `data get` job."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -13,7 +13,9 @@ class DataGetSpec(Spec):
     """Fetch a data set, check and unpack it; ends with lists and a train.yaml that `kinsight train --spec` takes."""
 
     job: Literal["data get"] = "data get"
-    name: DataSetName = Field(description="which data set", json_schema_extra={"positional": True})
+    name: DataSetName = Field(
+        description=f"which data set: {', '.join(get_args(DataSetName))}", json_schema_extra={"positional": True}
+    )
     output: str | None = Field(default=None, description="local folder; default: data/NAME")
     archive: list[str] = Field(
         default=[], description="addresses of files that are at hand already, under the names they are published by"

@@ -85,6 +85,8 @@ def _convert(setting: Setting, values: Words, flag: str) -> Any:
         return None
     if setting.type_ is bool:
         return _BOOLEANS.get(values[0].lower(), values[0])
+    if _takes_mapping(setting.type_) and values[0].lstrip().startswith("{"):
+        return _yaml(values[0], flag)
     if get_origin(setting.type_) is not list:
         return values[0]
     if len(values) == 1 and values[0].lstrip().startswith(("[", "{")):
@@ -95,6 +97,10 @@ def _convert(setting: Setting, values: Words, flag: str) -> Any:
     if item in (int, float, str) or get_origin(item) is not None:
         return [part for value in values for part in value.split(",") if part]
     return [_yaml(value, flag) for value in values]
+
+
+def _takes_mapping(type_: Any) -> bool:
+    return get_origin(type_) is dict or any(get_origin(part) is dict for part in get_args(type_))
 
 
 def _yaml(text: str, field: str) -> Any:
@@ -202,6 +208,9 @@ def _explain(model: type[Spec], fault: dict[str, Any]) -> str:
     )
     if kind == "value_error":
         return message
+    if kind == "literal_error" and isinstance(value, str):
+        choices = next((get_args(setting.type_) for setting in known if setting.name == path), ())
+        message += _nearest(value, [choice for choice in choices if isinstance(choice, str)])
     return f"{path}={value!r}: {message}{_help_of(known, path)}"
 
 

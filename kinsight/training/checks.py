@@ -55,15 +55,15 @@ def check_pairs(spec: TrainSpec, sampler: Sampler, targets: Targets) -> None:
     if share == 0:
         raise SpecError(
             "loss.no-pairs",
-            f"in the first {len(batches)} batches no image meets another of its kind, so that {losses[0]} has nothing to "
-            "learn from",
+            f"in the first {len(batches)} batches no image meets another of its kind: {losses[0]} has nothing to learn "
+            "from",
             field=f"sampler.kind={spec.sampler.kind}, batch.size={spec.batch.size}",
             remedy=remedy,
         )
     if share < _FEW and is_main():
         warn(
-            f"only {100 * share:.0f} % of the images of a batch meet another of their kind, and {losses[0]} learns from "
-            f"those alone: {remedy}"
+            f"only {100 * share:.0f} % of the images of a batch meet another of their kind, and {losses[0]} learns "
+            f"from those alone: {remedy}"
         )
 
 

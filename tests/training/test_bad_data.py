@@ -160,3 +160,19 @@ def test_broken_images_of_all_processes_are_named(own: list[str], settings: Sett
     summary = json.loads(Path(base["output"], "run.json").read_text())
     assert sorted(Path(one["image"]).name for one in summary["broken_images"]) == names
     assert summary["position"]["images"] == 62 - 8
+
+
+def test_batches_without_pairs_are_told(spec: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    """A loss over pairs with batches by chance: an error where none meet, a warning where few do."""
+    text = refused(spec | {"loss": {"kind": "supcon"}, "batch": {"size": 1}}, SpecError, "loss.no-pairs")
+    assert "per-class" in text
+    train(
+        spec | {"loss": {"kind": "supcon"}, "batch": {"size": 4}, "model": spec["model"] | {"neck": {"kind": "linear"}}}
+    )
+    assert "meet another of their kind" in capsys.readouterr().err
+
+
+def test_classes_without_images_are_told(spec: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    spec["data"]["num_classes"] = 20
+    train(spec)
+    assert "12 of 20 classes have no image" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Models along the way: what they hold, that a training goes on from them as if nothing had happened, what is refused."""
+"""Models along the way: what they hold, that a training goes on from them as if it had not stopped, what is refused."""
 
 import json
 import shutil
@@ -69,7 +69,7 @@ def test_going_on_is_refused(spec: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no state of a training"):
         train(again | {"output": str(tmp_path / "third"), "resume_from": str(tmp_path / "run/bundle")})
     assert not (tmp_path / "third").exists()
-    with pytest.raises(DataError, match="does not fit this model: .*bias_C"):
+    with pytest.raises(DataError, match=r"does not fit this model: .*bias_C"):
         train(
             again
             | {
