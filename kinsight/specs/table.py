@@ -17,11 +17,29 @@ class Job:
     run: str
 
 
+@dataclass(frozen=True)
+class Command:
+    """A verb of the command line that reads its words itself.
+
+    summary: its line in `kinsight --help`. run: import string of `run(words) -> exit code`.
+    """
+
+    summary: str
+    run: str
+
+
+COMMANDS: dict[str, Command] = {
+    "compat": Command("run a documented command line of another system", "kinsight.compat:run"),
+}
+
 JOBS: dict[str, Job] = {
     "demo": Job(
         "train on embedded symbols, retrieve unseen ones", "kinsight.specs.demo:DemoSpec", "kinsight.demo.job:run"
     ),
     "train": Job("train an embedding model", "kinsight.specs.train:TrainSpec", "kinsight.training:train"),
+    "compare": Job(
+        "compare losses under one protocol", "kinsight.specs.compare:CompareSpec", "kinsight.comparing.job:run"
+    ),
     "evaluate": Job(
         "measure retrieval and verification", "kinsight.specs.evaluate:EvaluateSpec", "kinsight.evaluation.evaluate:run"
     ),
@@ -53,6 +71,9 @@ JOBS: dict[str, Job] = {
         "plant faults and find them again", "kinsight.specs.bench:BenchCheck", "kinsight.bench.check:run"
     ),
     "bench train": Job("time the training loop", "kinsight.specs.bench:BenchTrain", "kinsight.bench.train:run"),
+    "bench losses": Job(
+        "time losses over pairs", "kinsight.specs.bench_losses:BenchLosses", "kinsight.bench.losses:run"
+    ),
     "bench report": Job("time reports", "kinsight.specs.bench:BenchReport", "kinsight.bench.report:run"),
     "bench serve": Job("time searches over HTTP", "kinsight.specs.bench:BenchServe", "kinsight.bench.serve:run"),
     "bench symbols": Job(

@@ -22,14 +22,23 @@ def read_settings(file: Path) -> dict[str, Any] | None:
     if not file.exists():
         return None
     try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        text = ""
+    return parse_settings(text, str(file))
+
+
+def parse_settings(text: str, file: str) -> dict[str, Any]:
+    """The settings in the text of a `spec.yaml`. Raises DataError."""
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError:
         tree = None
     if not isinstance(tree, dict):
         raise DataError(
             "run.spec",
             "is not a run's settings",
-            field=str(file),
+            field=file,
             remedy="choose another output, or --overwrite to train anew",
         )
     return tree
