@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor
 
 from kinsight.losses.distances import Distance, distances
@@ -30,10 +30,17 @@ class Contrastive(PairLoss):
         """See `PairLoss.parts`."""
         distance_AB = distances(block, self.distance)
         column_AK, filled_AK = block.slots
-        near_AK = F.relu(distance_AB.gather(1, column_AK) - self.positive_margin) * filled_AK
-        far_AB = F.relu(self.margin - distance_AB) * block.negative_AB
-        return _active(near_AK), _active(far_AB)
+        near_AK = distance_AB.gather(1, column_AK)
+        pulled_AK = (near_AK.detach() > self.positive_margin) & filled_AK
+        pushed_AB = (distance_AB.detach() < self.margin) & block.negative_AB
+        near, far = _sums(near_AK, pulled_AK), _sums(distance_AB, pushed_AB)
+        return (
+            Part(near.total_A - self.positive_margin * near.count_A, near.count_A),
+            Part(self.margin * far.count_A - far.total_A, far.count_A),
+        )
 
 
-def _active(loss_AB: Tensor) -> Part:
-    return Part(loss_AB.sum(1), (loss_AB.detach() > 0).sum(1))
+def _sums(distance_AB: Tensor, counted_AB: Tensor) -> Part:
+    """Sum and number of the counted distances: what a hinge amounts to where it is active, in one pass."""
+    weight_AB = counted_AB.to(distance_AB.dtype)
+    return Part(torch.linalg.vecdot(distance_AB, weight_AB), weight_AB.sum(1))

@@ -15,9 +15,9 @@ def distances(block: Block, distance: Distance) -> Tensor:
     """(A, B), from 0. cosine: 1 - the cosine, half the squared distance of unit rows."""
     match distance:
         case "euclidean":
-            return block.squared_AB.clamp_min(_LEAST_SQUARED).sqrt()
+            return block.squared(_LEAST_SQUARED).sqrt()
         case "squared-euclidean":
-            return block.squared_AB
+            return block.squared()
         case "cosine":
             return 1 - block.dot_AB
     assert_never(distance)

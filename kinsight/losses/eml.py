@@ -30,8 +30,9 @@ class Eml(PairLoss):
     def parts(self, block: Block) -> tuple[Part, ...]:
         """See `PairLoss.parts`."""
         column_AK, filled_AK = block.slots
-        near_A = log_sum_exp_slots(block.squared_AB.gather(1, column_AK), block)
-        far_A = log_sum_exp(-block.squared_AB, block.negative_AB)
+        squared_AB = block.squared()
+        near_A = log_sum_exp_slots(squared_AB.gather(1, column_AK), block)
+        far_A = log_sum_exp(-squared_AB, block.negative_AB)
         pairs_A = filled_AK.sum(1).clamp_min(1) * block.negative_AB.sum(1).clamp_min(1)
         counted_A = block.has_positive_A & block.has_negative_A
         loss_A = F.softplus(near_A + far_A - pairs_A.to(near_A.dtype).log() + math.log(self.beta))

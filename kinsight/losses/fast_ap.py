@@ -30,7 +30,7 @@ class FastAP(PairLoss):
     def parts(self, block: Block) -> tuple[Part, ...]:
         """See `PairLoss.parts`."""
         column_AK, filled_AK = block.slots
-        place_AB = block.squared_AB * (self.bins / 4)
+        place_AB = block.squared() * (self.bins / 4)
         place_AK = place_AB.gather(1, column_AK)
         counted_AB = block.negative_AB.to(place_AB.dtype)
         near, far = [], []

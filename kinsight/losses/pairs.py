@@ -74,12 +74,11 @@ class Block:
     triplets: Triplets | None = None
     parameters: tuple[Tensor, ...] = field(default=())
 
-    @cached_property
-    def squared_AB(self) -> Tensor:
-        """Squared Euclidean distances, at least 0."""
+    def squared(self, least: float = 0.0) -> Tensor:
+        """Squared Euclidean distances, (A, B); smaller ones are `least`, without gradient."""
         if self.anchor_square_A is None or self.other_square_B is None:
-            return (2 - 2 * self.dot_AB).clamp_min(0)
-        return (self.anchor_square_A[:, None] + self.other_square_B - 2 * self.dot_AB).clamp_min(0)
+            return torch.rsub(self.dot_AB, 2, alpha=2).clamp_min(least)
+        return (self.anchor_square_A[:, None] + self.other_square_B - 2 * self.dot_AB).clamp_min(least)
 
     @cached_property
     def slots(self) -> Slots:

@@ -35,7 +35,7 @@ class Triplet(PairLoss):
         if block.triplets is not None:
             return (self._chosen(distance_AB, block.triplets),)
         factor_AB, active_A, all_A = _factors(block, distance_AB.detach(), self.margin)
-        total_A = (factor_AB * distance_AB).sum(1) + self.margin * active_A
+        total_A = torch.linalg.vecdot(factor_AB, distance_AB) + self.margin * active_A
         return (Part(total_A, active_A if self.mean_over == "active" else all_A),)
 
     def _chosen(self, distance_AB: Tensor, triplets: Triplets) -> Part:
@@ -53,17 +53,16 @@ def _factors(block: Block, distance_AB: Tensor, margin: float) -> tuple[Tensor, 
     p + margin tells how many positives it is active with; how many negatives lie before each place, the reverse.
     """
     column_AK, filled_AK = block.slots
-    most = column_AK.shape[1]
+    most, dtype = column_AK.shape[1], distance_AB.dtype
     bound_AK = (distance_AB.gather(1, column_AK) + margin).masked_fill(~filled_AK, float("inf"))
     bound_AK, order_AK = bound_AK.sort(1)
-    number_A = filled_AK.sum(1)
-    place_AB = torch.searchsorted(bound_AK, distance_AB, right=True)
+    number_A1 = filled_AK.sum(1, keepdim=True, dtype=torch.int32)
+    place_AB = torch.searchsorted(bound_AK, distance_AB, right=True, out_int32=True)
     # bounds at or below a negative are beaten; unfilled ones, infinite, come last and do not count
-    beaten_by_AB = (number_A[:, None] - place_AB).clamp_min_(0).masked_fill_(~block.negative_AB, 0)
-    place_AB = place_AB.masked_fill_(~block.negative_AB, most)  # the last place is for those that do not count
-    at_place = torch.zeros(len(distance_AB), most + 1, dtype=distance_AB.dtype, device=distance_AB.device)
-    at_place.scatter_add_(1, place_AB, block.negative_AB.to(distance_AB.dtype))
+    negative_AB = block.negative_AB.to(dtype)
+    factor_AB = (place_AB - number_A1).clamp_max_(0).to(dtype).mul_(negative_AB)
+    at_place = torch.zeros(len(distance_AB), most + 1, dtype=dtype, device=distance_AB.device)
+    at_place.scatter_add_(1, place_AB.long(), negative_AB)
     beats_AK = at_place[:, :most].cumsum(1) * filled_AK.gather(1, order_AK)
-    factor_AB = -beaten_by_AB.to(distance_AB.dtype)
     factor_AB.scatter_add_(1, column_AK.gather(1, order_AK), beats_AK)
-    return factor_AB, beats_AK.sum(1), number_A * block.negative_AB.sum(1)
+    return factor_AB, beats_AK.sum(1), number_A1[:, 0] * negative_AB.sum(1)
