@@ -9,7 +9,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -18,6 +18,7 @@ _LINE_EVERY_S = 10.0
 _EVENT_EVERY_S = 1.0
 _ROOMY = 100  # columns of a terminal that also has room for the time elapsed
 _bars: list[Any] = []  # the bar on the terminal, if there is one
+_hosts: "list[_Host]" = []  # work whose parts show nothing of their own
 
 
 def console() -> Any:
@@ -31,12 +32,16 @@ def console() -> Any:
 
 
 def say(text: str) -> None:
-    """One line for people, on standard error."""
+    """One line for people, on standard error; nothing within `hosted`."""
+    if _hosts:
+        return
     console().print(text, markup=False)
 
 
 def warn(text: str) -> None:
-    """A warning for people, on standard error."""
+    """A warning for people, on standard error; within `hosted` the same one is shown once."""
+    if _hosts and _hosts[-1].is_known(text):
+        return
     console().print(f"warning: {text}", style="yellow", markup=False)
 
 
@@ -77,6 +82,7 @@ class Task:
         self.done = 0.0
         self._base = 0.0
         self._fields: dict[str, Any] = {}
+        self.hosted = False
         self._started = self._last_line = self._last_event = time.monotonic()
         self._bar: Any = None
         self._bar_id: Any = None
@@ -113,6 +119,8 @@ class Task:
 
     def _show(self, force: bool = False) -> None:
         now = time.monotonic()
+        if self.hosted and _hosts:
+            _hosts[-1].show(self)
         if self._bar is not None:
             rate = f"{self.rate:,.0f} {self.unit}/s" if self.rate >= 10 else f"{self.rate:.2g} {self.unit}/s"
             self._bar.update(self._bar_id, total=self.total, completed=self.done, rate=rate, detail=self._detail())
@@ -150,6 +158,31 @@ def _clock(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
+class _Host:
+    def __init__(self, show: Callable[[Task], None], hide: Sequence[str]) -> None:
+        self.show, self._hide = show, hide
+        self._known: set[str] = set()
+
+    def is_known(self, text: str) -> bool:
+        known = text in self._known or any(part in text for part in self._hide)
+        self._known.add(text)
+        return known
+
+
+@contextmanager
+def hosted(show: Callable[[Task], None], *, hide: Sequence[str] = ()) -> Iterator[None]:
+    """Within the block work shows nothing of its own: `show` gets its tasks as they go on; events are still written.
+
+    hide: warnings that hold one of these texts are not shown either.
+    """
+    host = _Host(show, hide)
+    _hosts.append(host)
+    try:
+        yield
+    finally:
+        _hosts.remove(host)
+
+
 @contextmanager
 def task(
     name: str, total: float | None, unit: str, *, events: Events | None = None, quiet: bool = False
@@ -159,7 +192,8 @@ def task(
     total: units expected, None when unknown. unit: "images", "steps", "MB". quiet: no bar and no lines, events only.
     """
     work = Task(name, total, unit, events)
-    if quiet:
+    work.hosted = bool(_hosts)
+    if quiet or work.hosted:
         work._last_line = math.inf
         yield work
     elif sys.stderr.isatty():

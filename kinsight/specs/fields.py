@@ -155,6 +155,8 @@ def type_name(type_: Any) -> str:
         return " | ".join(str(value) for value in get_args(type_))
     if get_origin(type_) is list:
         return f"list of {type_name(without_none(get_args(type_)[0])[0])}"
+    if get_origin(type_) is dict:
+        return "mapping"
     if get_origin(type_) in (Union, types.UnionType):
         arms = union_arms(type_)
         return "terms" if arms else " or ".join(type_name(part) for part in get_args(type_))

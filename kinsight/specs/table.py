@@ -77,7 +77,7 @@ JOBS: dict[str, Job] = {
     "bench report": Job("time reports", "kinsight.specs.bench:BenchReport", "kinsight.bench.report:run"),
     "bench serve": Job("time searches over HTTP", "kinsight.specs.bench:BenchServe", "kinsight.bench.serve:run"),
     "bench symbols": Job(
-        "recognise symbols in other fonts", "kinsight.specs.bench:BenchSymbols", "kinsight.bench.symbols:run"
+        "recognise symbols drawn by hand", "kinsight.specs.bench:BenchSymbols", "kinsight.bench.symbols:run"
     ),
     "bench rerank": Job(
         "time k-reciprocal re-ranking", "kinsight.specs.bench_rerank:BenchRerank", "kinsight.bench.rerank:run"

@@ -1,0 +1,240 @@
+"""The `compare` job: every candidate on every fold with every seed, then the table and the page.
+
+runs/          a training's folder for each candidate, fold and seed; those of a tuning under trial-...
+folds/         the lists of images, see `folds`
+studies/       a journal of trials for each tuned candidate, see `tuning`
+test/          what each candidate's models reach on the test images
+compare.json   every number; written last
+report/        index.html: table, intervals, curves
+events.jsonl   progress, for programs
+spec.yaml      the settings
+"""
+
+import contextlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from kinsight import progress, storage
+from kinsight.comparing.candidates import Candidate, Protocol, read_protocol
+from kinsight.comparing.final_test import FinalTest, read_test_records
+from kinsight.comparing.folds import FORMAT as FOLDS_FORMAT
+from kinsight.comparing.folds import HEADER as FOLDS_HEADER
+from kinsight.comparing.folds import Fold, write_folds
+from kinsight.comparing.page import write_page
+from kinsight.comparing.results import Comparison, Result, as_json, conclude
+from kinsight.comparing.runs import Outcome, Run, Trainer, carry_out, is_finished, make_run
+from kinsight.comparing.table import print_table
+from kinsight.comparing.tuning import Study, Trial
+from kinsight.data.labels import NUMBERED  # said of lists that nobody but the comparison has written
+from kinsight.errors import InterruptedRun, KinsightError, RunError
+from kinsight.evaluation.settings import printed_yaml
+from kinsight.parallel.device import pick_device
+from kinsight.progress import clean
+from kinsight.specs.compare import CompareSpec
+from kinsight.specs.load import of
+from kinsight.storage.local import remove_local
+from kinsight.training import train
+from kinsight.training.setup import prepare, read_training_records, settled
+
+HEADER = "compare.json"
+_OURS = ("runs", "folds", "studies", "test", "report", HEADER, "events.jsonl", "spec.yaml")
+
+
+def run(spec: CompareSpec | Mapping[str, Any], *, overwrite: bool = False) -> Comparison:
+    """The `compare` job: `compare`, and the table on standard output. Raises RunError at the end if a run failed."""
+    comparison = compare(spec, overwrite=overwrite)
+    print_table(comparison)
+    if failed := comparison.failed:
+        number = sum(len(result.runs) for result in comparison.results)
+        raise RunError(
+            "compare.failed",
+            f"{len(failed)} of {number} runs failed; the others are in {comparison.spec.output}",
+            remedy="mend the cause and give the same command again: only those runs are carried out anew",
+        )
+    return comparison
+
+
+def compare(spec: CompareSpec | Mapping[str, Any], *, overwrite: bool = False, trainer: Trainer = train) -> Comparison:
+    """Compare candidates; what `kinsight compare` does but for the table.
+
+    Finished runs at the output are kept, unfinished ones gone on with, so that a comparison may be stopped at any time,
+    and extended by candidates, seeds and trials. overwrite: begin anew. trainer: carries out one run.
+    Raises SpecError and DataError before anything is trained, InterruptedRun after Ctrl-C, StorageError.
+    """
+    spec = of(CompareSpec, spec)
+    protocol = read_protocol(spec)
+    output = storage.OutputDir(spec.output)
+    output.check_writable()
+    if overwrite:
+        _clear(output)
+    records = read_training_records(protocol.base)
+    test_records = read_test_records(spec)
+    folds = write_folds(records, spec.folds, output.address.child("folds"))
+    with output:
+        output.pull(lambda name: name.startswith("studies/") or name == "events.jsonl")
+        storage.write_text(output.path / "spec.yaml", printed_yaml(spec))
+        events = progress.Events(output.path / "events.jsonl")
+        with contextlib.closing(events):
+            work = _Work(spec, protocol, folds, output, events, trainer)
+            results = work.all_runs()
+            if test_records is not None:
+                work.test(results, FinalTest(test_records, output.address))
+        comparison = conclude(spec, protocol, folds, results)
+        write_page(comparison, output.path, told=spec.output)
+        text = json.dumps(clean(as_json(comparison)), indent=1, ensure_ascii=False)
+        storage.write_text(output.path / HEADER, text + "\n")
+        output.publish(HEADER)
+    return comparison
+
+
+def _clear(output: storage.OutputDir) -> None:
+    """Remove an earlier comparison; anything else is left alone."""
+    header = output.address.child(f"folds/{FOLDS_HEADER}")
+    ours = storage.exists(header) and json.loads(storage.read_text(header)).get("format") == FOLDS_FORMAT
+    if not ours:
+        return
+    for name in _OURS:
+        if output.is_remote:
+            storage.remove_tree(output.address.child(name))
+        else:
+            remove_local(output.path / name)
+
+
+class _Work:
+    """Carries out what is still to be done, in an order in which partial results are comparable."""
+
+    def __init__(
+        self,
+        spec: CompareSpec,
+        protocol: Protocol,
+        folds: list[Fold],
+        output: storage.OutputDir,
+        events: progress.Events,
+        trainer: Trainer,
+    ) -> None:
+        self._spec, self._protocol, self._folds = spec, protocol, folds
+        self._output, self._events, self._trainer = output, events, trainer
+        self._share = 0.0
+
+    def all_runs(self) -> list[Result]:
+        """Tuning, then every fold and seed; one result per candidate, without statistics."""
+        spec = self._spec
+        results = [Result(candidate) for candidate in self._protocol.candidates]
+        each = len(self._folds) * (spec.trials + len(spec.seed_list()))
+        progress.say(
+            f"comparing   {len(results)} candidates on {len(self._folds)} folds of "
+            f"{', '.join(str(fold.classes) for fold in self._folds)} classes; {len(results) * each} runs"
+        )
+        for name in self._protocol.ignored:
+            progress.say(f"ignored     {name} of the base: the comparison sets it for all")
+        with (
+            progress.task("compare", len(results) * each, "runs", events=self._events) as self._bar,
+            progress.hosted(self._show, hide=[NUMBERED]),
+        ):
+            self._look_ahead(results)
+            for result in results:
+                self._tune(result)
+            for seed in spec.seed_list():
+                for fold in range(len(self._folds)):
+                    for result in results:
+                        made = self._run_of(result, fold, seed)
+                        result.runs.append((made, self._carry_out(made)))
+        return results
+
+    def _look_ahead(self, results: list[Result]) -> None:
+        """Errors in any candidate's settings are told before the first run costs its time."""
+        for result in results:
+            made = self._make(result.candidate, 0, self._spec.seed_list()[0], {})
+            if self._spec.trials or not is_finished(made):
+                try:
+                    with contextlib.closing(prepare(settled(made.spec), pick_device(made.spec.device))):
+                        pass
+                except KinsightError as error:
+                    where = f"candidates.{result.name}" + (f".{error.field}" if error.field else "")
+                    raise type(error)(error.code, error.message, field=where, remedy=error.remedy) from None
+
+    def _tune(self, result: Result) -> None:
+        """Carry out the candidate's trials and choose the best of them."""
+        if not self._spec.trials:
+            return
+        file = self._output.path / "studies" / f"{result.name}.jsonl"
+        study = Study(file, result.candidate.ranges, result.candidate.declared, seed=self._spec.folds.seed)
+        seed = next(number for number in range(2**31) if number not in self._spec.seed_list())
+        result.trials = study.trials()[: self._spec.trials]
+        self._bar.skip_to(self._bar.done + len(result.trials) * len(self._folds))
+        while len(result.trials) < self._spec.trials:
+            trial = study.next()
+            outcomes = []
+            for fold in range(len(self._folds)):
+                made = self._make(result.candidate, fold, seed, trial.values, trial=trial.number, tried=True)
+                outcomes.append(self._carry_out(made))
+            scores = [outcome.metrics.get(self._spec.metric) for outcome in outcomes]
+            known = [score for score in scores if score is not None]
+            study.tell(trial, sum(known) / len(known) if len(known) == len(scores) else None)
+            self._output.sync()
+            result.trials = study.trials()[: self._spec.trials]
+        result.chosen = study.best(self._spec.trials)
+        if result.chosen is None:
+            progress.warn(f"{result.name}: every trial failed; its runs have the settings as declared")
+
+    def _run_of(self, result: Result, fold: int, seed: int) -> Run:
+        chosen = result.chosen or Trial(0, {}, None)
+        number = chosen.number if result.chosen is not None else None
+        return self._make(result.candidate, fold, seed, chosen.values, trial=number)
+
+    def _make(self, candidate: Candidate, fold: int, seed: int, values: dict[str, Any], **trial: Any) -> Run:
+        return make_run(
+            self._protocol, candidate, self._folds, self._output.address, fold=fold, seed=seed, values=values, **trial
+        )
+
+    def _carry_out(self, made: Run) -> Outcome:
+        self._share = 0.0
+        known = is_finished(made)
+        self._bar.note(run=made.name)
+        try:
+            outcome = carry_out(made, self._protocol, self._trainer)
+        except (InterruptedRun, KeyboardInterrupt):
+            raise InterruptedRun(
+                "compare.interrupted",
+                f"stopped in run {made.name}; {int(self._bar.done)} of {self._bar.total:,} runs are done and kept in "
+                f"{self._spec.output}",
+                remedy="give the same command again to go on",
+            ) from None
+        if known:
+            self._bar.skip_to(round(self._bar.done + 1))
+        else:
+            self._bar.advance(1 - self._share)
+            self._tell(made, outcome)
+        return outcome
+
+    def _tell(self, made: Run, outcome: Outcome) -> None:
+        """What a run came to, as an event; a failure also for people."""
+        place = {"candidate": made.candidate, "fold": made.fold, "seed": made.seed, "trial": made.trial}
+        told = {"metrics": outcome.metrics, "steps": outcome.steps, "seconds": outcome.seconds}
+        self._events.write("run", **place, **(told if outcome.failed is None else {"failed": outcome.failed}))
+        if outcome.failed is not None:
+            progress.warn(f"{made.name} failed: {outcome.failed}")
+        self._output.sync()
+
+    def _show(self, inner: progress.Task) -> None:
+        """The share of the run at hand counts, too, so that the time left is known from the start."""
+        if inner.name == "train" and inner.total:
+            share = min(max(inner.done / inner.total, self._share), 1.0)
+            self._bar.advance(share - self._share)
+            self._share = share
+
+    def test(self, results: list[Result], images: FinalTest) -> None:
+        """Measure on the test images what has all its folds' models."""
+        groups = [
+            (result, [run for run, outcome in result.done if run.seed == seed])
+            for result in results
+            for seed in self._spec.seed_list()
+        ]
+        whole = [(result, runs) for result, runs in groups if len(runs) == len(self._folds)]
+        with (
+            contextlib.closing(images),
+            progress.task("test", sum(len(runs) for _, runs in whole), "models", events=self._events) as bar,
+        ):
+            for result, runs in whole:
+                result.tests.append(images.measure(runs, bar.advance))
