@@ -141,6 +141,10 @@ class Index:
         """Ids of the items that searches find, in the order of their rows."""
         return self._items.live_ids()
 
+    def label_sizes(self) -> dict[str, int]:
+        """How many items each label has, of those that searches find; counted once."""
+        return self._items.label_sizes
+
     @property
     def structure(self) -> Structure | None:
         """What proposes neighbours; None where every vector is compared. To be added to only by a writer."""

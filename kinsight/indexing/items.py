@@ -71,6 +71,13 @@ class Items:
         return column if self._live_N.all() else column.filter(pa.array(self._live_N))
 
     @cached_property
+    def label_sizes(self) -> dict[str, int]:
+        """How many live rows each label has; rows without one are left out."""
+        column = pa.chunked_array([chunk for table in self._tables for chunk in table["label"].chunks], pa.string())
+        counted = pc.value_counts(column if self._live_N.all() else column.filter(pa.array(self._live_N)))
+        return {one["values"]: one["counts"] for one in counted.to_pylist() if one["values"]}
+
+    @cached_property
     def _by_id(self) -> tuple[pa.Array, np.ndarray]:
         """Ids of live rows ascending, and the rows."""
         column, row_N = self.live_ids(), np.flatnonzero(self._live_N)

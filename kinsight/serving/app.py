@@ -1,7 +1,7 @@
 """The REST application: the same paths for programs and for the page.
 
 POST /v1/embed            an image -> its vector
-POST /v1/search?k=        an image, or JSON {"vector": [...]} or {"row": n} or {"id": ...} -> the nearest items
+POST /v1/search?k=&by=    an image, or JSON {"vector": [...]} or {"row": n} or {"id": ...} -> the nearest
 GET  /v1/items/N/picture  an item's picture, small (row N of the index)
 GET  /v1/info             what is served
 GET  /healthz             200 once it answers
@@ -28,7 +28,7 @@ from kinsight.errors import DataError, KinsightError, SpecError, StorageError
 from kinsight.indexing import Index
 from kinsight.serving.bodies import Bodies
 from kinsight.serving.embedder import Overloaded
-from kinsight.serving.engine import Clock, Engine, NoSuchItem, TooLarge, items, live_row, row_of_id
+from kinsight.serving.engine import By, Clock, Engine, NoSuchItem, TooLarge, items, live_row, row_of_id
 from kinsight.serving.page import add_page
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -60,11 +60,11 @@ def create_app(engine: Engine) -> FastAPI:
             return await run_in_threadpool(_embed, engine, data)
 
     @app.post("/v1/search")
-    async def search(request: Request, k: int | None = None) -> dict[str, Any]:
+    async def search(request: Request, k: int | None = None, by: By | None = None) -> dict[str, Any]:
         _refuse_unwanted(request)
         is_json = _kind(request) == "application/json"
         async with bodies.read(request) as data:
-            return await run_in_threadpool(_search, engine, data, is_json, k)
+            return await run_in_threadpool(_search, engine, data, is_json, k, by)
 
     @app.get("/v1/items/{row}/picture")
     def picture(row: int, side: int = 192, version: int | None = None) -> Response:
@@ -106,7 +106,8 @@ def describe(engine: Engine) -> dict[str, Any]:
         "image": {"size": model.image.image_size, "color": model.image.color},
         "index": None
         if index is None
-        else {"items": len(index), "kind": index.kind, "metric": index.metric, "version": index.version},
+        else {"items": len(index), "kind": index.kind, "metric": index.metric, "version": index.version}
+        | {"classes": len(index.label_sizes())},
         "threshold": {
             "value": engine.limit.threshold,
             "fmr": engine.limit.fmr,
@@ -114,6 +115,8 @@ def describe(engine: Engine) -> dict[str, Any]:
             "chance_matches": engine.chance_matches,
         },
         "k": engine.spec.k,
+        "by": engine.by(index) if index is not None else None,
+        "prefer": engine.preference and {"column": engine.preference.column, "by": engine.preference.by},
         "max_upload_bytes": int(engine.spec.max_upload_mb * 1e6),
     }
 
@@ -124,7 +127,7 @@ def _embed(engine: Engine, data: bytes) -> dict[str, Any]:
     return {"vector": vector_D.tolist(), "model": engine.model.content_hash, "took_ms": clock.took_ms}
 
 
-def _search(engine: Engine, data: bytes, is_json: bool, k: int | None) -> dict[str, Any]:
+def _search(engine: Engine, data: bytes, is_json: bool, k: int | None, by: By | None) -> dict[str, Any]:
     started, clock = time.perf_counter(), Clock()
     index, own_row = engine.need_index(), None
     if is_json:
@@ -132,7 +135,7 @@ def _search(engine: Engine, data: bytes, is_json: bool, k: int | None) -> dict[s
     else:
         vector_D = engine.embed(data, clock)
     wanted = k if k is not None else engine.spec.k
-    found = engine.search(vector_D, wanted, clock, index=index, own_row=own_row)
+    found = engine.search(vector_D, wanted, clock, index=index, own_row=own_row, by=by)
     if own_row is not None:
         found["query"] = {"row": own_row} | items(index, [own_row])[0]
     total_ms = round(1000 * (time.perf_counter() - started), 2)

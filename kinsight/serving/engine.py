@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from kinsight.errors import DataError, SpecError
 from kinsight.evaluation import load
 from kinsight.indexing import Index
 from kinsight.models import Thresholds, load_header
+from kinsight.serving.by_class import Preference, nearest_classes
 from kinsight.serving.current import CurrentIndex
 from kinsight.serving.embedder import Embedder
 from kinsight.specs.serve import ServeSpec
@@ -51,6 +52,9 @@ class NoSuchItem(DataError):
     """The index has no such item."""
 
 
+By = Literal["classes", "items"]
+
+
 class TooLarge(DataError):
     """A request is larger than the server takes."""
 
@@ -65,6 +69,9 @@ class Engine:
         index = Index.open(spec.index) if spec.index is not None else None
         if index is not None:
             check_same_model(index, self.model.content_hash, self.model.name)
+            self.by(index)  # labels are counted now, not for the first request
+            _check_column(index, spec.prefer)
+        self.preference = Preference(spec.prefer, spec.prefer_by) if spec.prefer is not None else None
         metric, normalized = (index.metric, index.header.normalized) if index is not None else ("cosine", None)
         self.limit = find_limit(spec.bundle, spec.fmr, spec.threshold, metric, normalized)
         size = self.model.image.image_size
@@ -98,29 +105,49 @@ class Engine:
         with self._decoding:
             return self.model.pixels(data)
 
+    def by(self, index: Index) -> By:
+        """What an answer's entries are unless a request says otherwise."""
+        if self.spec.by != "auto":
+            return self.spec.by
+        return "classes" if any(size > 1 for size in index.label_sizes().values()) else "items"
+
     def search(
-        self, vector_D: np.ndarray, k: int, clock: Clock, *, index: Index | None = None, own_row: int | None = None
+        self,
+        vector_D: np.ndarray,
+        k: int,
+        clock: Clock,
+        *,
+        index: Index | None = None,
+        own_row: int | None = None,
+        by: By | None = None,
     ) -> dict[str, Any]:
-        """The nearest items, and whether the nearest is near enough. index: the version that `own_row`, an item that is
-        not to find itself, belongs to.
+        """The nearest classes or items, and whether the first is near enough.
+
+        index: the version that `own_row`, an item that is not to find itself, belongs to. by: None: as the settings say.
         """
         index = index or self.need_index()
+        by = by or self.by(index)
         if not 1 <= k <= self.spec.max_k:
             raise SpecError("serve.k", f"expected 1 to {self.spec.max_k}", field=f"k={k}")
         query_1D = torch.from_numpy(np.ascontiguousarray(vector_D[None], np.float32))
         exclude = torch.tensor([own_row]) if own_row is not None else None
-        hits = clock.measure("search", lambda: index.search(query_1D, k, exclude_Q=exclude))
-        rows = [row for row in hits.row_QK[0].tolist() if row >= 0]
-        similarities = hits.similarity_QK[0, : len(rows)].tolist()
+        if by == "classes":
+            found = clock.measure(
+                "search",
+                lambda: nearest_classes(index, query_1D, k, exclude_1=exclude, preference=self.preference),
+            )
+        else:
+            found = clock.measure("search", lambda: _nearest_items(index, query_1D, k, exclude))
         results = [
-            {"rank": rank, "row": row, **item, "similarity": similarity, "accepted": self.accepts(similarity)}
-            for rank, (row, similarity, item) in enumerate(zip(rows, similarities, items(index, rows), strict=True), 1)
+            {"rank": rank, **entry, "uri": shown(entry["uri"]), "accepted": self.accepts(entry["similarity"])}
+            for rank, entry in enumerate(found, 1)
         ]
         best = results[0] if results else None
         return {
             "accepted": best["accepted"] if best else None,
             "label": best["label"] if best else None,
             "version": index.version,
+            "by": by,
             "results": results,
         }
 
@@ -150,6 +177,24 @@ class Engine:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _nearest_items(index: Index, query_1D: torch.Tensor, k: int, exclude: torch.Tensor | None) -> list[dict[str, Any]]:
+    hits = index.search(query_1D, k, exclude_Q=exclude)
+    rows = [row for row in hits.row_QK[0].tolist() if row >= 0]
+    similarities = hits.similarity_QK[0, : len(rows)].tolist()
+    found = zip(rows, similarities, index.items(rows).to_pylist(), strict=True)
+    return [{"row": row, **item, "similarity": similarity} for row, similarity, item in found]
+
+
+def _check_column(index: Index, name: str | None) -> None:
+    if name is not None and name not in index.columns:
+        raise SpecError(
+            "serve.prefer",
+            f"the index has no such column; it has {', '.join(index.columns) or 'none besides its own'}",
+            field=f"prefer={name}",
+            remedy="name one of these, or build the index from embeddings of a list with such a column",
+        )
 
 
 def items(index: Index, rows: list[int]) -> list[dict[str, Any]]:

@@ -18,6 +18,18 @@ class ServeSpec(Spec):
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0: any free one")
     k: int = Field(default=12, ge=1, le=1000, description="neighbours in an answer that does not ask for a number")
     max_k: int = Field(default=1000, ge=1, description="neighbours that an answer may ask for")
+    by: Literal["auto", "classes", "items"] = Field(
+        default="auto",
+        description="an answer's entries: one per class, ranked by its three nearest items together, or the nearest "
+        "items themselves; auto: classes where labels repeat. `by` in a request's address chooses for that request",
+    )
+    prefer: str | None = Field(
+        default=None,
+        description="column of the index: classes whose items hold something there are preferred by prefer_by",
+    )
+    prefer_by: float = Field(
+        default=0.05, gt=0, le=2, description="similarity that a preferred class is lifted by in ranking, only there"
+    )
     fmr: float | None = Field(
         default=None, gt=0, lt=1, description="accept at this measured false-match rate; null: the bundle's strictest"
     )
@@ -39,9 +51,13 @@ class ServeSpec(Spec):
     def _consistent(self) -> "ServeSpec":
         if self.fmr is not None and self.threshold is not None:
             raise ValueError("fmr has no effect beside threshold: give one of them")
-        searching = {"fmr", "threshold", "k", "max_k", "reload_seconds"} & self.model_fields_set
+        searching = {"fmr", "threshold", "k", "max_k", "reload_seconds", "by", "prefer"} & self.model_fields_set
         if self.index is None and searching:
             raise ValueError(f"{', '.join(sorted(searching))}: no effect without index, nothing is searched")
+        if self.prefer is None and "prefer_by" in self.model_fields_set:
+            raise ValueError("prefer_by has no effect without prefer")
+        if self.prefer is not None and self.by == "items":
+            raise ValueError("prefer has no effect with by=items: it ranks classes")
         if self.k > self.max_k:
             raise ValueError(f"k={self.k}: at most max_k={self.max_k}")
         return self

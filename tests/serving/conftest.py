@@ -29,12 +29,14 @@ def drawing(label: int, number: int) -> Image.Image:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """images/, list.csv, run/, embeddings/, index/."""
     folder = tmp_path_factory.mktemp("served")
-    lines = ["image,label,character,note"]
+    lines = ["image,label,character,note,common"]
     (folder / "images").mkdir()
     for label in range(CLASSES):
         for number in range(EACH):
             drawing(label, number).save(folder / "images" / f"{label}-{number}.png")
-            lines.append(f"images/{label}-{number}.png,class <{label}>,{chr(65 + label)},n{number}")
+            lines.append(
+                f"images/{label}-{number}.png,class <{label}>,{chr(65 + label)},n{number},{'yes' if label == 2 else ''}"
+            )
     (folder / "list.csv").write_text("\n".join(lines), encoding="utf-8")
     data = {"path": str(folder / "list.csv"), "format": "csv"}
     threads = torch.get_num_threads()

@@ -47,7 +47,7 @@ def get(address: str) -> tuple[int, bytes, dict[str, str]]:
 
 def test_an_image_finds_itself_and_its_class(server: str, made: Path):
     data = (made / "images/3-1.png").read_bytes()
-    status, answer = post(f"{server}/v1/search?k=4", data)
+    status, answer = post(f"{server}/v1/search?k=4&by=items", data)
     assert status == 200
     best = answer["results"][0]
     assert (best["label"], best["character"], best["note"], best["rank"]) == ("class <3>", "D", "n1", 1)
@@ -71,7 +71,7 @@ def test_the_vector_is_the_one_embed_gives(server: str, made: Path):
 
 def test_searching_on_from_an_item_leaves_it_out(server: str):
     for query in ({"row": 7}, {"id": 7}):
-        status, answer = post(f"{server}/v1/search?k=30", query)
+        status, answer = post(f"{server}/v1/search?k=30&by=items", query)
         assert status == 200
         assert sorted(item["row"] for item in answer["results"]) == [row for row in range(24) if row != 7]
 

@@ -7,8 +7,10 @@ const make = (tag, name, text) => {
   if (text !== undefined) node.textContent = text;
   return node;
 };
-const HIDDEN_COLUMNS = new Set(["rank", "row", "id", "label", "uri", "similarity", "accepted"]);
+const HIDDEN_COLUMNS = new Set(["rank", "row", "id", "label", "uri", "similarity", "accepted", "evidence", "character", "also"]);
 let info = null;
+let by = null; // what an answer lists: "classes" or "items"; null: as the server is set
+let repeat = null; // asks the last question again
 let timer = 0;
 const files = []; // searched with so far, for going back
 let latest = 0; // answers that arrive after a newer question are dropped
@@ -18,11 +20,12 @@ let latest = 0; // answers that arrive after a newer question are dropped
 async function ask(body, type, shown) {
   const mine = ++latest;
   clearTimeout(timer);
+  repeat = () => ask(body, type, shown);
   document.body.classList.add("busy");
   const started = performance.now();
   let answer;
   try {
-    const response = await fetch(`/v1/search?k=${info ? info.k : 12}`, {method: "POST", body, headers: {"Content-Type": type}});
+    const response = await fetch(`/v1/search?k=${info ? info.k : 12}${by ? `&by=${by}` : ""}`, {method: "POST", body, headers: {"Content-Type": type}});
     answer = await response.json().catch(() => ({message: `the server answered ${response.status}`}));
     if (mine !== latest) return;
     if (!response.ok) throw new Error([answer.message, answer.remedy].filter(Boolean).join("; "));
@@ -74,6 +77,10 @@ function say(text, isError) {
   if (isError) { byId("verdict").hidden = true; byId("results").replaceChildren(); byId("latency").textContent = ""; }
 }
 
+function alsoOf(item) {
+  return item.also ? `also ${item.also}` : "";
+}
+
 function nameOf(item) {
   return item.character ? `${item.character}  ${item.label}` : item.label || String(item.id);
 }
@@ -81,7 +88,7 @@ function nameOf(item) {
 function show(answer, roundMs, id) {
   const results = answer.results;
   say(!results.length ? "Nothing is there to be found."
-    : id === undefined ? "Click a neighbour to search on from it." : `Neighbours of ${nameOf(answer.query)} of the index.`);
+    : id === undefined ? `Click a ${answer.by === "classes" ? "class" : "neighbour"} to search on from it.` : `Neighbours of ${nameOf(answer.query)} of the index.`);
   if (id !== undefined) showItem(answer.query, answer.version);
   showVerdict(answer, results[0]);
   byId("results").replaceChildren(...results.map((item) => card(item, answer.version)));
@@ -94,12 +101,12 @@ function showVerdict(answer, best) {
   verdict.hidden = !best || answer.accepted === null;
   if (verdict.hidden) return;
   verdict.className = answer.accepted ? "match" : "unknown";
-  const limit = answer.threshold.toFixed(3);
+  const limit = answer.threshold.toFixed(3), nearest = answer.by === "classes" ? "first" : "nearest";
   verdict.replaceChildren(
     make("strong", "", answer.accepted ? nameOf(best) : "Unknown"),
     make("span", "", answer.accepted
-      ? `similarity ${best.similarity.toFixed(3)}, accepted from ${limit} on`
-      : `the nearest (${nameOf(best)}) has ${best.similarity.toFixed(3)}; accepted from ${limit} on`));
+      ? [alsoOf(best), `similarity ${best.similarity.toFixed(3)}, accepted from ${limit} on`].filter(Boolean).join("; ")
+      : `the ${nearest} (${nameOf(best)}) has ${best.similarity.toFixed(3)}; accepted from ${limit} on`));
 }
 
 function card(item, version) {
@@ -114,12 +121,22 @@ function card(item, version) {
   image.onerror = () => frame.replaceChildren(make("i", "", "no picture"));
   frame.append(image);
   const similarity = make("small", "similarity", `${item.similarity.toFixed(3)}${item.accepted ? " ✓" : ""}`);
-  const more = Object.entries(item).filter(([key, value]) => !HIDDEN_COLUMNS.has(key) && key !== "character" && value !== null)
+  const also = item.also ? [make("small", "also", alsoOf(item))] : [];
+  for (const line of also) line.title = "further characters of the same form";
+  const more = Object.entries(item).filter(([key, value]) => !HIDDEN_COLUMNS.has(key) && key !== info?.prefer?.column && value !== null && value !== "")
     .map(([key, value]) => { const line = make("small", "", String(value)); line.title = `${key.replaceAll("_", " ")}: ${value}`; return line; });
-  button.append(frame, make("b", "", nameOf(item)), similarity, ...more.slice(0, 3));
+  button.append(frame, make("b", "", nameOf(item)), ...also, similarity, ...evidence(item), ...more.slice(0, 3));
   button.onclick = () => { askItem(item.id, true); byId("ask").scrollIntoView({behavior: "smooth", block: "nearest"}); };
   node.append(button);
   return node;
+}
+
+function evidence(item) {
+  if (!item.evidence) return [];
+  const {best, items, of, among, preferred} = item.evidence;
+  const line = make("small", "", `${items} of ${of} near${preferred ? ", preferred" : ""}`);
+  line.title = `${items} of its ${of} pictures are among the ${among} nearest; the nearest has ${best.toFixed(3)}`;
+  return [line];
 }
 
 // ---- drawing: strokes are kept as lines, so that size, place and width on the pad carry no meaning
@@ -197,6 +214,7 @@ byId("clear").onclick = () => { strokes = []; repaint(); reset(); };
 
 function reset() {
   latest++;
+  repeat = null;
   clearTimeout(timer);
   document.body.classList.remove("busy");
   byId("verdict").hidden = true;
@@ -231,6 +249,16 @@ addEventListener("paste", (event) => {
 });
 addEventListener("popstate", fromAddress);
 
+for (const name of ["classes", "items"]) byId(`by-${name}`).onclick = () => {
+  by = name;
+  showBy();
+  if (repeat && byId("results").children.length) repeat();
+};
+
+function showBy() {
+  for (const name of ["classes", "items"]) byId(`by-${name}`).setAttribute("aria-pressed", String(by === name));
+}
+
 function fromAddress() {
   let id;
   try { id = JSON.parse(decodeURIComponent(location.hash.slice(1))); } catch { id = undefined; }
@@ -248,11 +276,16 @@ async function start() {
   } catch {
     return say("The server does not answer. Is it still running?", true);
   }
-  const index = info.index ? `${info.index.items.toLocaleString("en")} images in the index` : "no index: start the server with --index";
+  const classes = info.index?.classes ? ` of ${info.index.classes.toLocaleString("en")} classes` : "";
+  const index = info.index ? `${info.index.items.toLocaleString("en")} images${classes} in the index` : "no index: start the server with --index";
   const {value, fmr, chance_matches: chance} = info.threshold;
   const limit = value === null ? `nothing is marked as accepted: ${info.threshold.source}` : `accepted from similarity ${value.toFixed(3)} on` +
     (fmr ? `: ${fmr} of comparisons with other classes reach it, about ${chance < 1 ? chance.toPrecision(1) : Math.round(chance)} of these images by chance` : "");
-  byId("about").textContent = `${index}; ${limit}; model ${info.model.name.split("/").filter(Boolean).pop()}`;
+  by = info.by;
+  showBy();
+  byId("by").hidden = !info.index || info.index.classes === 0 || info.index.classes === info.index.items;
+  const prefer = info.prefer ? `; ${info.prefer.column} classes rank as if ${info.prefer.by} more similar` : "";
+  byId("about").textContent = `${index}; ${limit}${prefer}; model ${info.model.name.split("/").filter(Boolean).pop()}`;
   if (!info.index) return say("This server has no index to search in.", true);
   if (location.hash) fromAddress();
 }
