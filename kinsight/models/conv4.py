@@ -31,3 +31,7 @@ class Conv4(nn.Module):
             # ReLU keeps order, so it commutes with the maximum; after pooling it has a quarter of the work.
             x = F.relu(F.max_pool2d(norm(conv(x)), 2), inplace=True)
         return x
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+        """Which parameters make a layer, as timm's networks say it: here each block, coarse or fine."""
+        return {"blocks": r"^(?:convs|norms)\.(\d+)"}

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import torch
+from timm.models import group_parameters
 from torch import Tensor, nn
 
 from kinsight.models.backbones import FeatureLayout, FeatureMap
@@ -14,12 +15,16 @@ Part = Literal["backbone", "pooling", "neck", "aux"]
 
 
 class TaggedParameter(NamedTuple):
-    """A trained parameter, the part it belongs to, and whether weight decay suits it (not biases, norms, tables)."""
+    """A trained parameter, the part it belongs to, and whether weight decay suits it (not biases, norms, tables).
+
+    above: backbone layers between this one and the end of the backbone; 0 for its last layer and for other parts.
+    """
 
     name: str
     parameter: nn.Parameter
     part: Part
     decay: bool
+    above: int
 
 
 class EmbeddingNet(nn.Module):
@@ -95,11 +100,19 @@ class EmbeddingNet(nn.Module):
     def tagged_parameters(self) -> Iterator[TaggedParameter]:
         """Trained parameters with what an optimizer wants to know of them."""
         exempt = getattr(self.backbone, "no_weight_decay", set)()
+        layers = self.backbone_layers()
+        last = max(layers.values())
         for part, module in self.parts():
             for name, parameter in module.named_parameters():
                 if parameter.requires_grad:
                     special = part == "backbone" and any(fnmatch.fnmatch(name, pattern) for pattern in exempt)
-                    yield TaggedParameter(f"{part}.{name}", parameter, part, parameter.ndim > 1 and not special)
+                    above = last - layers[name] if part == "backbone" else 0
+                    yield TaggedParameter(f"{part}.{name}", parameter, part, parameter.ndim > 1 and not special, above)
+
+    def backbone_layers(self) -> dict[str, int]:
+        """The layer of each of the backbone's parameters, from 0 at the pixels: blocks as timm groups them."""
+        matcher = self.backbone.group_matcher(coarse=False)  # pyright: ignore[reportCallIssue]  timm's and our nets
+        return group_parameters(self.backbone, matcher, reverse=True)
 
     def bundled_state(self) -> dict[str, Tensor]:
         """What a bundle keeps: weights and running statistics of backbone, pooling and neck."""

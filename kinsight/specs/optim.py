@@ -20,6 +20,9 @@ class Sgd(Spec):
     head_lr_scale: float = Field(
         default=1.0, gt=0, description="learning rate of head and neck relative to the backbone's"
     )
+    layer_decay: float = Field(
+        default=1.0, gt=0, le=1, description="learning rate of each backbone layer relative to the one above it"
+    )
 
 
 class AdamW(Spec):
@@ -35,6 +38,9 @@ class AdamW(Spec):
     )
     head_lr_scale: float = Field(
         default=1.0, gt=0, description="learning rate of head and neck relative to the backbone's"
+    )
+    layer_decay: float = Field(
+        default=1.0, gt=0, le=1, description="learning rate of each backbone layer relative to the one above it"
     )
 
 

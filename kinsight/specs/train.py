@@ -33,6 +33,27 @@ class BatchSpec(Spec):
     accumulate: int = Field(default=1, ge=1, description="pieces a step's images are computed in, to save memory")
 
 
+class FreezeSpec(Spec):
+    """Parts of the network that keep their first weights, for some steps or for good.
+
+    Frozen parts keep their running statistics as well.
+    """
+
+    parts: list[Literal["backbone", "norms", "neck"]] = Field(
+        default=[], description="norms: the backbone's batch normalisation, statistics included"
+    )
+    first_layers: int = Field(default=0, ge=0, description="layers of the backbone, from the pixels on")
+    steps: int | None = Field(default=None, ge=1, description="steps until they thaw; null: never")
+
+    @model_validator(mode="after")
+    def _something(self) -> "FreezeSpec":
+        if not self.parts and not self.first_layers:
+            raise ValueError("freeze: set freeze.parts or freeze.first_layers, or leave it out")
+        if "backbone" in self.parts and (self.first_layers or "norms" in self.parts):
+            raise ValueError("freeze.parts: backbone is all of it, so that norms and first_layers have no effect")
+        return self
+
+
 class EmaSpec(Spec):
     """Exponential moving average of the weights; validation and the bundle use the average."""
 
@@ -114,6 +135,7 @@ class TrainSpec(Spec):
         description="training time, instead of epochs: without validation and checkpoints; schedules follow its share",
     )
     clip_norm: float | None = Field(default=None, gt=0, description="largest norm of the gradient")
+    freeze: FreezeSpec | None = Field(default=None, description="parts of the network that are not trained, or later")
     ema: EmaSpec | None = Field(default=None, description="average the weights over steps")
     precision: Precision = Field(default="auto", description="auto: bf16 where the device is faster with it")
     device: Device = Field(default="auto", description="auto: CUDA, else MPS, else CPU")
@@ -193,7 +215,9 @@ class TrainSpec(Spec):
                 if value is not None:
                     raise ValueError(f"{name}.init_from has no effect with resume_from, which brings all weights")
         if self.head.init_from is not None and not isinstance(self.loss, OverClasses):
-            raise ValueError(f"head.init_from has no effect with loss.kind={self.loss.kind}, which has no class weights")
+            raise ValueError(
+                f"head.init_from has no effect with loss.kind={self.loss.kind}, which has no class weights"
+            )
 
     def _losses_fit(self) -> None:
         losses = self.all_losses()

@@ -47,6 +47,7 @@ def fit(prepared: Prepared, run: RunFolder, record: Record, stop: StopRequest) -
     """
     spec, training, budget = prepared.spec, prepared.training, prepared.budget
     position = training.position
+    prepared.freezer.at(position.step)
     learner = _distributed(prepared)
     saver = _Saver(prepared, run, record)
     _fill_caches(prepared, record)
@@ -67,6 +68,8 @@ def fit(prepared: Prepared, run: RunFolder, record: Record, stop: StopRequest) -
                 progress=before,
             )
             set_learning_rate(training.optimizer, rate)
+            if prepared.freezer.at(position.step):
+                learner = _distributed(prepared)  # which gradients are averaged has changed
             agreed = _agree(batch, stop.wanted, saver.time_is_up())
             if _is_enough(agreed.rows, spec.batch.size):
                 stats = train_step(prepared, learner, batch, agreed.rows)

@@ -12,8 +12,9 @@ from kinsight.specs.optim import AdamW, Optimizer, Sgd
 def build_optimizer(spec: Optimizer, net: EmbeddingNet, objective: nn.Module) -> torch.optim.Optimizer:
     """An optimizer over the network and the objective's class weights.
 
-    The backbone has the schedule's rate, everything else `head_lr_scale` times that; each group carries its factor as
-    `lr_scale`. Weight decay applies to matrices and convolutions only: not to biases, normalisation, single numbers.
+    The backbone's last layer has the schedule's rate, each below it `layer_decay` times that of the one above,
+    everything else `head_lr_scale` times it; each group carries its factor as `lr_scale`. Weight decay
+    applies to matrices and convolutions only: not to biases, normalisation, single numbers.
     """
     buckets: dict[tuple[float, float], list[nn.Parameter]] = {}
 
@@ -21,7 +22,8 @@ def build_optimizer(spec: Optimizer, net: EmbeddingNet, objective: nn.Module) ->
         buckets.setdefault((scale, spec.weight_decay if decay else 0.0), []).append(parameter)
 
     for tagged in net.tagged_parameters():
-        add(tagged.parameter, 1.0 if tagged.part == "backbone" else spec.head_lr_scale, tagged.decay)
+        scale = spec.layer_decay**tagged.above if tagged.part == "backbone" else spec.head_lr_scale
+        add(tagged.parameter, scale, tagged.decay)
     for parameter in objective.parameters():
         add(parameter, spec.head_lr_scale, parameter.ndim > 1)
     groups = [

@@ -42,6 +42,7 @@ from kinsight.training.checks import (
     check_ranks,
     check_validation_classes,
 )
+from kinsight.training.freezing import Freezer
 from kinsight.training.optimizers import build_optimizer
 from kinsight.training.signals import Children
 from kinsight.training.state import Training
@@ -103,6 +104,7 @@ class Prepared:
     training: Training
     steps_per_epoch: int
     budget: Budget
+    freezer: Freezer
     children: Children = field(default_factory=Children)
 
     @property
@@ -152,6 +154,8 @@ def prepare(spec: TrainSpec, device: torch.device) -> Prepared:
     targets = build_targets(spec.relation, records)
     check_pairs(spec, sampler, targets)
     net, training = _build_training(spec, records, targets, device)
+    assert isinstance(training.learner, Learner), "nothing wraps it yet"
+    freezer = Freezer(spec.freeze, net, training.learner.objective)
     check_norms(spec, sampler, net)
     if spec.sync_batchnorm and world_size() > 1:
         convert(net)
@@ -169,6 +173,7 @@ def prepare(spec: TrainSpec, device: torch.device) -> Prepared:
         validation=reader,
         net=net,
         targets=targets,
+        freezer=freezer,
         training=training,
         steps_per_epoch=steps_per_epoch,
         budget=budget,
