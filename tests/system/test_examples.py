@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from kinsight.models import check_model
 from kinsight.specs.flags import load_yaml, resolve
 from kinsight.specs.load import spec_class
+from kinsight.specs.train import TrainSpec
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -50,3 +52,22 @@ def test_specs_are_valid(file: Path):
 def test_every_example_says_how_it_is_run(file: Path):
     first = file.read_text(encoding="utf-8").split('"""')[1]
     assert f"python examples/{file.name}" in first
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("sop-*.yaml")), ids=lambda file: file.name)
+def test_a_recipe_names_the_figure_it_aims_for_and_fits_its_network(file: Path):
+    text = file.read_text(encoding="utf-8")
+    assert re.match(r"# Aims for Recall@1 \d\d\.\d+ % on Stanford Online Products, as \w+", text)
+    spec = resolve(TrainSpec, [], load_yaml(text, file.name))
+    assert isinstance(spec, TrainSpec)
+    check_model(spec.model, spec.data)
+
+
+def test_recipes_are_what_the_documented_scripts_train():
+    pairs = ("triplet", "quadruplet", "eml", "npairs")
+    stems = {file.stem for file in EXAMPLES.glob("sop-*.yaml")}
+    assert stems >= {f"sop-{loss}" for loss in ("softmax", "arcmargin", *pairs)}
+    for loss in pairs:
+        spec = resolve(TrainSpec, [], load_yaml((EXAMPLES / f"sop-{loss}.yaml").read_text(encoding="utf-8"), loss))
+        assert isinstance(spec, TrainSpec) and spec.loss.kind == loss
+        assert spec.model.init_from == "runs/sop-arcmargin" and spec.steps == 100_000
