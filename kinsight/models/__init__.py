@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kinsight.models.artefact import BundleHeader, load_header, write_thresholds
-    from kinsight.models.build import backbone_dim, build_backbone, build_network, check_model
+    from kinsight.models.build import Initial, backbone_dim, build_backbone, build_network, check_model
     from kinsight.models.bundle import Bundle, load_bundle, make_header, save_bundle
     from kinsight.models.network import EmbeddingNet, TaggedParameter
     from kinsight.models.thresholds import ThresholdPoint, Thresholds
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "BundleHeader": "artefact",
+    "Initial": "build",
     "backbone_dim": "build",
     "build_backbone": "build",
     "build_network": "build",
@@ -37,6 +38,7 @@ __all__ = [
     "Bundle",
     "BundleHeader",
     "EmbeddingNet",
+    "Initial",
     "TaggedParameter",
     "ThresholdPoint",
     "Thresholds",

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -21,14 +22,36 @@ from kinsight.specs.model import BNNeck, CgdNeck, ModelSpec, Pooling, TokenPool
 _log = logging.getLogger("kinsight.models")
 
 
+class Initial(NamedTuple):
+    """Weights to start from: what `EmbeddingNet.state_dict` gives, and the backbone they are of.
+
+    mean, std: of the normalisation they were trained with; empty where that is the backbone's own.
+    """
+
+    address: str
+    backbone: str
+    state: State
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    licence: str | None = None
+
+
 def build_network(
-    spec: ModelSpec, *, image: ImageSpec, seed: int, with_aux: bool = False, asked: bool = False, fill: bool = True
+    spec: ModelSpec,
+    *,
+    image: ImageSpec,
+    seed: int,
+    with_aux: bool = False,
+    asked: bool = False,
+    fill: bool = True,
+    initial: Initial | None = None,
 ) -> EmbeddingNet:
     """The network of a training, on the CPU; its weights are a function of `spec` and `seed` alone.
 
     with_aux: add the auxiliary branch that the cgd neck has in training; other necks have none.
     asked: whether the user set `pretrained`: then a backbone without published weights is an error, else a warning.
-    fill: False skips `pretrained` and `init_from`, for a network about to be filled.
+    fill: False skips `pretrained` and `init_from`, for a network about to be filled. initial: what `init_from` holds,
+    where that is no bundle.
     Raises SpecError for a wrong backbone_dim, pooling or image size before any weight is made; and, where weights are
     read, DataError and StorageError.
     """
@@ -43,7 +66,7 @@ def build_network(
         if with_aux and own_pooling:
             net.aux = necks.AuxiliaryBranch(layout.dim, spec.embedding_dim, BNNeck().dropout)
     if fill and spec.init_from is not None:
-        _fill_from_bundle(net, name, spec.init_from)
+        _fill_from(net, name, initial or _initial(spec.init_from))
     elif fill:
         net.origin = load_first_weights(net.backbone, name, spec.pretrained, asked=asked, in_chans=net.in_chans)
     return _channels_last(net)
@@ -140,31 +163,36 @@ def _channels_last(net: EmbeddingNet) -> EmbeddingNet:
     return net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  absent from torch's stubs
 
 
-def _fill_from_bundle(net: EmbeddingNet, name: BackboneName, address: str) -> None:
-    """Take backbone, pooling and neck from a bundle; the latter two only where they fit."""
+def _initial(address: str) -> Initial:
     header, state = artefact.read_artefact(address)
-    theirs = names.resolve(header.model_spec().backbone).name.partition(".")[0]
+    backbone = header.model_spec().backbone
+    return Initial(address, backbone, state, header.mean, header.std, header.weights_licence)
+
+
+def _fill_from(net: EmbeddingNet, name: BackboneName, initial: Initial) -> None:
+    """Take backbone, pooling and neck; the latter two only where they fit."""
+    theirs = names.resolve(initial.backbone).name.partition(".")[0]
     ours = name.name.partition(".")[0]
     if theirs != ours:
         raise SpecError(
             "spec.init-from",
-            f"{address}: holds a {theirs}, model.backbone is {name.asked}",
+            f"{initial.address}: holds a {theirs}, model.backbone is {name.asked}",
             field="model.init_from",
             remedy=f"set model.backbone to {theirs}, or choose another bundle",
         )
     loaded = load_state(
         net.backbone,
-        _below(state, "backbone."),
-        source=address,
+        _below(initial.state, "backbone."),
+        source=initial.address,
         first_conv=first_conv_names(name) if net.in_chans == 1 else (),
         field="model.init_from",
     )
-    notes = [*loaded.notes, *_fill_neck(net, state, address)]
-    if len(header.mean) == net.in_chans:
-        net.set_normalisation(header.mean, header.std)
+    notes = [*loaded.notes, *_fill_neck(net, initial.state, initial.address)]
+    if initial.mean and len(initial.mean) == net.in_chans:
+        net.set_normalisation(initial.mean, initial.std)
     for note in notes:
         _log.warning(note)
-    net.origin = Origin(address, header.weights_licence, tuple(notes))
+    net.origin = Origin(initial.address, initial.licence, tuple(notes))
 
 
 def _fill_neck(net: EmbeddingNet, state: State, address: str) -> list[str]:

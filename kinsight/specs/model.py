@@ -93,7 +93,9 @@ class ModelSpec(Spec):
     embedding_dim: int = Field(default=1536, ge=2, le=65536, description="length of the embedding vector")
     pooling: Pooling = Field(default=AvgPool(), description="from feature map to one vector")
     neck: Neck = Field(default=LinearNeck(), description="from pooled features to the embedding")
-    init_from: str | None = Field(default=None, description="bundle to start from, neck included")
+    init_from: str | None = Field(
+        default=None, description="bundle, run or checkpoint to start from, neck included; the class weights are new"
+    )
     compile: bool = Field(
         default=False, description="compile the network with torch.compile (needs a C++ compiler on a CPU)"
     )

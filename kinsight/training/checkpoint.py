@@ -14,10 +14,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
 from torch import Tensor
 
 from kinsight import storage
 from kinsight.errors import DataError
+from kinsight.models import Initial
 from kinsight.parallel.collectives import rank, world_size
 from kinsight.parallel.groups import barrier, is_main
 from kinsight.storage.local import ASIDE_PREFIX, remove_local, sync_directory
@@ -36,6 +38,7 @@ FORMAT = "kinsight-checkpoint"
 VERSION = 1
 HEADER = "checkpoint.json"
 BEST = "best"
+_NETWORK = "learner.net."
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,24 @@ def remove_incomplete(folder: Path) -> None:
         unfinished = [path for path in folder.glob("step-*") if path.is_dir() and not (path / HEADER).exists()]
         for path in [*unfinished, *folder.glob(f"{ASIDE_PREFIX}*")]:
             remove_local(path)
+
+
+def initial_weights(address: str) -> Initial | None:
+    """The network of a checkpoint, to start another training from; None where the address is no checkpoint.
+
+    Raises DataError for one that was altered or is of another version, StorageError.
+    """
+    place = storage.Address.parse(address)
+    if not storage.exists(place.child(HEADER)):
+        return None
+    path = place.local_path if place.is_local else storage.copy_in(place)
+    header = _read_header(path)
+    _check_files(path, header)
+    state: dict[str, Tensor] = {}
+    for file in path.glob("*.safetensors"):
+        state |= load_file(file)
+    own = {name.removeprefix(_NETWORK): tensor for name, tensor in state.items() if name.startswith(_NETWORK)}
+    return Initial(str(place), header["spec"]["model"]["backbone"], own)
 
 
 def restore(path: Path, training: Training, origin: Origin, *, best: Path) -> None:

@@ -33,7 +33,7 @@ from kinsight.specs.data import Augment
 from kinsight.specs.train import TrainSpec
 from kinsight.training.averaging import WeightAverage
 from kinsight.training.budget import Budget
-from kinsight.training.checkpoint import Origin
+from kinsight.training.checkpoint import Origin, initial_weights
 from kinsight.training.checks import (
     check_classes,
     check_memories,
@@ -232,7 +232,8 @@ def _build_training(
     spec: TrainSpec, records: Records, targets: Targets, device: torch.device
 ) -> tuple[EmbeddingNet, Training]:
     with_aux = spec.loss.ce is not None
-    net = build_network(spec.model, image=spec.data, seed=spec.seed, with_aux=with_aux, asked=True)
+    initial = initial_weights(spec.model.init_from) if spec.model.init_from is not None else None
+    net = build_network(spec.model, image=spec.data, seed=spec.seed, with_aux=with_aux, asked=True, initial=initial)
     objective = build_objective(
         spec.loss,
         num_classes=max(records.num_classes, 1),
