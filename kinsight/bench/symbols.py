@@ -1,136 +1,128 @@
 """How many of a few dozen symbols, drawn otherwise than anything the demo has learned from, are recognised?
 
-Each is drawn in a font that is not the demo's, large, black on white, with strokes made thicker or thinner, turned,
-sheared and bent a little as by a hand, and searched for in the demo's index on the path that the server takes.
+By default as a hand draws ordinary ones on the search page's pad (`strokes`); with fonts, any of the demo's symbols in
+those (`other_fonts`). They are searched for in the demo's index on the path that the server takes, and judged by what
+the page can list: single pictures, classes, and classes with ordinary ones preferred as the demo does.
 """
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image
 from rich.console import Console
+from rich.table import Table
 
-from kinsight import storage
+from kinsight.bench.other_fonts import choose, typed
+from kinsight.bench.strokes import STROKES, by_hand, pad_picture, strokes_of
 from kinsight.data.thumbnails import thumbnail
-from kinsight.demo.alphabet import Symbol, alphabet
-from kinsight.errors import DataError
-from kinsight.reports.fonts import characters, open_font
+from kinsight.demo.job import PREFERENCE
 from kinsight.reports.gallery import Neighbour, Picture, Retrieval, retrieval_picture
-from kinsight.serving.engine import Clock, Engine
+from kinsight.serving.engine import By, Clock, Engine
 from kinsight.specs.bench import BenchSymbols
 from kinsight.specs.serve import ServeSpec
 
-_EM, _SIDE = 320, 512  # pixels
-_MARGIN = 0.16
+_AS_THE_DEMO = "classes, ordinary preferred"
+_WAYS: dict[str, tuple[By, dict[str, Any]]] = {
+    "pictures": ("items", {}),
+    "classes": ("classes", {}),
+    _AS_THE_DEMO: ("classes", PREFERENCE),
+}
+_SIDE = 148  # pixels of a picture that is shown
+
+
+@dataclass(frozen=True)
+class _Query:
+    """right: characters any of which is a right answer."""
+
+    image: Image.Image
+    right: frozenset[str]
+    name: str
 
 
 def run(spec: BenchSymbols) -> dict[str, Any]:
-    """Draw, search, print the share; returns it with every symbol's result. Raises DataError for unsuitable fonts."""
+    """Draw, search, print the shares; returns them and every query's rank, by what is listed. Raises DataError for
+    unsuitable fonts.
+    """
     place = Path(spec.demo)
     rng = np.random.default_rng(spec.seed)
-    drawn = [(symbol, font, _draw(symbol, font, rng)) for symbol, font in _chosen(spec, rng, place)]
-    rows, pictures = [], []
-    with Engine(ServeSpec(bundle=str(place / "run"), index=str(place / "index"), k=spec.k)) as engine:
-        for symbol, font, image in drawn:
-            stream = io.BytesIO()
-            image.save(stream, "PNG")
-            found = engine.search(engine.embed(stream.getvalue(), Clock()), spec.k, Clock())["results"]
-            labels = [item["label"] for item in found]
-            rank = labels.index(symbol.label) + 1 if symbol.label in labels else None
-            rows.append({"label": symbol.label, "name": symbol.title, "font": Path(font).name, "rank": rank})
-            pictures.append(_row(symbol, image, found))
-    first, among = (sum(row["rank"] is not None and row["rank"] <= k for row in rows) for k in (1, spec.k))
+    queries = _typed(spec, rng, place) if spec.fonts else _drawn(spec.times, rng)
+    files = [_png(query.image) for query in queries]
+    table, result, found = Table("listed", "first", f"among the first {spec.k}"), {}, []
+    for way, (by, preference) in _WAYS.items():
+        settings = ServeSpec(bundle=str(place / "run"), index=str(place / "index"), k=spec.k, **preference)
+        with Engine(settings) as engine:
+            found = [engine.search(engine.embed(file, Clock()), spec.k, Clock(), by=by)["results"] for file in files]
+        ranks = [_rank(query, items) for query, items in zip(queries, found, strict=True)]
+        first, among = (sum(rank is not None and rank <= k for rank in ranks) for k in (1, spec.k))
+        table.add_row(way, *(f"{count} of {len(queries)}  {count / len(queries):.1%}" for count in (first, among)))
+        result[way] = {"first": first, "among": among, "ranks": ranks}
     console = Console(highlight=False)
-    for row in rows:
-        if row["rank"] is None:
-            console.print(f"missed  {row['label']}  {row['name']}  ({row['font']})", markup=False)
-    console.print(f"{among} of {len(rows)} symbols are among the first {spec.k} found, {first} are the first")
+    ranks = result[_AS_THE_DEMO]["ranks"]
+    _print_missed(console, queries, ranks)
+    console.print(table)
     if spec.picture is not None:
-        order = sorted(range(len(rows)), key=lambda n: (rows[n]["rank"] is not None, n))[:10]
-        title = f"{among} of {len(rows)} symbols are among the first {spec.k} found"
-        note = "fonts, strokes and bends that no training picture had; those not found come first"
-        retrieval_picture([pictures[n] for n in order], Path(spec.picture), title=title, note=note)
-    return {"found": among, "first": first, "symbols": len(rows), "rows": rows}
+        order = sorted(range(len(queries)), key=lambda n: (ranks[n] is not None, n))[:10]
+        among = f"{result[_AS_THE_DEMO]['among']} of {len(queries)} symbols are among the first {spec.k} found"
+        note = "drawn as no training picture was; those not found come first"
+        rows = [_row(queries[n], found[n]) for n in order]
+        retrieval_picture(rows, Path(spec.picture), title=among, note=note)
+    return {"symbols": len(queries), "names": [query.name for query in queries], "listed": result}
 
 
-def _chosen(spec: BenchSymbols, rng: np.random.Generator, place: Path) -> list[tuple[Symbol, str]]:
-    """Symbols of the demo that the fonts can draw, each with a font, drawn evenly."""
-    indexed = _labels(place)
-    for font in spec.fonts:
-        if not Path(font).is_file():
-            raise DataError("bench.font", "no such file", field=f"fonts={font}", remedy="name font files (.ttf, .otf)")
-    has = {font: characters(str(Path(font).absolute())) for font in spec.fonts}
-    possible = [
-        (symbol, fonts)
-        for symbol in alphabet()
-        if symbol.label in indexed and (fonts := [font for font in spec.fonts if symbol.code in has[font]])
+def _drawn(times: int, rng: np.random.Generator) -> list[_Query]:
+    """Every symbol of STROKES, some times each."""
+    return [
+        _Query(pad_picture(by_hand(strokes_of(text), rng)), frozenset(characters), " ".join(characters))
+        for characters, text in STROKES.items()
+        for _ in range(times)
     ]
-    if len(possible) < spec.symbols:
-        raise DataError(
-            "bench.fonts",
-            f"the fonts have {len(possible)} of the demo's symbols, {spec.symbols} are wanted",
-            field="fonts",
-            remedy="name fonts of more characters, or ask for fewer symbols",
+
+
+def _typed(spec: BenchSymbols, rng: np.random.Generator, place: Path) -> list[_Query]:
+    return [
+        _Query(
+            typed(symbol, font, rng),
+            frozenset(map(chr, (symbol.code, *symbol.alike))),
+            f"{symbol.label} {symbol.title} ({Path(font).name})",
         )
-    rows = np.sort(rng.choice(len(possible), spec.symbols, replace=False))
-    return [(possible[row][0], possible[row][1][rng.integers(len(possible[row][1]))]) for row in rows]
+        for symbol, font in choose(spec, rng, place)
+    ]
 
 
-def _labels(place: Path) -> set[str]:
-    lines = storage.read_text(place / "symbols" / "classes.tsv").splitlines()[1:]
-    return {line.partition("\t")[0] for line in lines}
+def _png(image: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
 
 
-def _draw(symbol: Symbol, font: str, rng: np.random.Generator) -> Image.Image:
-    """The symbol as someone else would put it down: grey, _SIDE pixels, ink on white."""
-    face = open_font(str(Path(font).absolute()), _EM)
-    ink = Image.new("L", (3 * _EM, 3 * _EM))
-    ImageDraw.Draw(ink).text((_EM, _EM), chr(symbol.code), font=face, fill=255, stroke_width=int(rng.integers(0, 9)))
-    if rng.random() < 0.3:
-        ink = ink.filter(ImageFilter.MinFilter(5))
-    if ink.getbbox() is None:  # hairlines do not survive thinning
-        ImageDraw.Draw(ink).text((_EM, _EM), chr(symbol.code), font=face, fill=255)
-    bent = _bend(ink, rng).rotate(float(rng.uniform(-10, 10)), Image.Resampling.BICUBIC)
-    bent = bent.crop(bent.getbbox())
-    room = _SIDE * (1 - 2 * _MARGIN)
-    factor = room / max(bent.size)
-    size = (max(1, round(bent.width * factor)), max(1, round(bent.height * factor)))
-    sheet = Image.new("L", (_SIDE, _SIDE), 255)
-    bent = bent.resize(size, Image.Resampling.BICUBIC)
-    at = ((_SIDE - size[0]) // 2, (_SIDE - size[1]) // 2)
-    sheet.paste(0, (*at, at[0] + size[0], at[1] + size[1]), bent)
-    return sheet
+def _rank(query: _Query, found: list[dict[str, Any]]) -> int | None:
+    """The first right answer's rank."""
+    for item in found:
+        if not query.right.isdisjoint((item["character"], *(item["also"] or "").split(" "))):
+            return item["rank"]
+    return None
 
 
-def _bend(ink: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Sheared, and pulled about by a mesh of four cells, each corner by up to a twentieth of the em."""
-    width, height = ink.size
-    steps = np.linspace(0, width, 3).astype(int)
-    moved = rng.uniform(-_EM / 20, _EM / 20, (3, 3, 2))
-    shear = rng.uniform(-0.12, 0.12)
-    mesh = []
-    for row in range(2):
-        for column in range(2):
-            corners = [(row, column), (row + 1, column), (row + 1, column + 1), (row, column + 1)]
-            quad: list[float] = []
-            for y, x in corners:
-                quad += [steps[x] + moved[y, x, 0] + shear * (steps[y] - height / 2), steps[y] + moved[y, x, 1]]
-            box = (int(steps[column]), int(steps[row]), int(steps[column + 1]), int(steps[row + 1]))
-            mesh.append((box, tuple(float(value) for value in quad)))
-    return ink.transform(ink.size, Image.Transform.MESH, mesh, Image.Resampling.BICUBIC)
+def _print_missed(console: Console, queries: list[_Query], ranks: list[int | None]) -> None:
+    missed: dict[str, int] = {}
+    for query, rank in zip(queries, ranks, strict=True):
+        if rank is None:
+            missed[query.name] = missed.get(query.name, 0) + 1
+    for name, count in missed.items():
+        console.print(f"missed  {name}{f'  {count} times' if count > 1 else ''}", markup=False)
 
 
-def _row(symbol: Symbol, image: Image.Image, found: list[dict[str, Any]]) -> Retrieval:
-    query = Picture(np.asarray(image.resize((148, 148))), f"{chr(symbol.code)}  {symbol.label}")
+def _row(query: _Query, found: list[dict[str, Any]]) -> Retrieval:
     neighbours = tuple(
         Neighbour(
-            thumbnail(item["uri"], 148),
+            thumbnail(item["uri"], _SIDE),
             f"{item['character']}  {item['label']}",
             item["similarity"],
-            same=item["label"] == symbol.label,
+            same=_rank(query, [item]) is not None,
         )
         for item in found
     )
-    return Retrieval(query, neighbours)
+    return Retrieval(Picture(np.asarray(query.image.resize((_SIDE, _SIDE))), query.name), neighbours)

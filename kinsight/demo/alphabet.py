@@ -2,30 +2,30 @@
 
     python -m kinsight.demo.alphabet    # writes alphabet.tsv anew
 
-The characters are gone through in order: ORDINARY ones first, then those that more families have, then by code point.
-Two drawings are alike when their `distances` is below ALIKE; in one and the same face already below ALIKE_IN_FACE,
-because there nothing but the difference of the characters is left. A character of whose drawings half are alike to one
-class's is listed beside that class as drawn alike. Of any other, single drawings may still be alike to a class's (the D
-of one slanted face to an O): those are left out, and of the rest the faces are kept that differ from each other by
-ALIKE. A character with one such face only is no class, unless it is ordinary: the whole world draws one star.
+The characters are gone through in order: ORDINARY ones first, then CYRILLIC, then those that more families have, then
+by code point. A character that has the same form (`forms`) as a class's own in every face that draws both is listed
+beside that class; the same letter in another size (case, superscript) already if it nearly has so in half of them,
+because size tells nothing here. Every other character is a class, with those of its faces that genuinely differ from
+each other. A character with one such face only is no class, unless it is ordinary: the whole world draws one star.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from string import ascii_lowercase, ascii_uppercase, digits, punctuation
-from unicodedata import name
+from unicodedata import decomposition, name, normalize
 
 import numpy as np
 
-from kinsight.demo.glyphs import CELLS, FACES, candidates, distances, family, glyph, signatures
+from kinsight.demo.forms import Face, study
+from kinsight.demo.glyphs import FACES, distances, family
 from kinsight.demo.pool import ordered_map
 
-ALIKE = 0.03
-ALIKE_IN_FACE = 0.05
-SHARE = 0.5  # of an ordinary character's drawings alike to a class: from here on it is that class
-SHARE_RARE = 0.2  # of any other's: one that few know must be easier to tell
+ALIKE = 0.03  # `glyphs.distances` below which two faces of a character are one drawing
+SIZE_SHARE = 0.5  # of their faces in which two sizes of one letter must be near
+_SMALL_CAPITAL = "LATIN LETTER SMALL CAPITAL "
 # What people draw first, in the order in which a class is named: C before c, O before 0, minus before dash.
 ORDINARY = (
     *(ascii_uppercase + ascii_lowercase + digits),
@@ -34,17 +34,22 @@ ORDINARY = (
     *"αβγδεζηθικλμνξοπρστυφχψωΓΔΘΛΞΠΣΦΨΩ",
     *punctuation,
 )
+CYRILLIC = (*"АБВГДЕЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯ", *"абвгдежзийклмнопрстуфхцчшщъыьэюя")
+PEN_FACES = 3
+# The plainest first: closest to how people write.
+_PLAIN = ("DejaVuSans", "cmss10", "STIXGeneral", "STIXGeneralItalic", "DejaVuSansMono", "DejaVuSerif")
 TABLE = Path(__file__).with_name("alphabet.tsv")
-
-Drawings = dict[str, tuple[list[int], np.ndarray]]  # face -> code points, their signatures
 
 
 @dataclass(frozen=True)
 class Symbol:
-    """A class: its character, its genuinely different faces, and the characters left out as drawn too much like it."""
+    """A class: its character, its genuinely different faces, those of its faces whose lines a pen can follow, plainest
+    first, and the characters that have the same form, most ordinary first.
+    """
 
     code: int
     faces: tuple[str, ...]
+    pens: tuple[str, ...]
     alike: tuple[int, ...]
 
     @property
@@ -55,6 +60,11 @@ class Symbol:
     def title(self) -> str:
         return name(chr(self.code), "unnamed")
 
+    @property
+    def is_ordinary(self) -> bool:
+        """Whether it is, or has the form of, what people draw first."""
+        return not _ordinary_codes().isdisjoint((self.code, *self.alike))
+
 
 @cache
 def alphabet() -> tuple[Symbol, ...]:
@@ -64,110 +74,108 @@ def alphabet() -> tuple[Symbol, ...]:
 
 
 @cache
-def ordinary() -> frozenset[int]:
-    """The classes, by code point, that the ORDINARY characters are or are drawn alike of."""
-    wanted = {ord(char) for char in ORDINARY}
+def always_drawn() -> frozenset[int]:
+    """The classes, by code point, that the ORDINARY and CYRILLIC characters are or have the form of."""
+    wanted = {ord(char) for char in (*ORDINARY, *CYRILLIC)}
     return frozenset(symbol.code for symbol in alphabet() if not wanted.isdisjoint((symbol.code, *symbol.alike)))
+
+
+@cache
+def _ordinary_codes() -> frozenset[int]:
+    return frozenset(map(ord, ORDINARY))
 
 
 def find_symbols(workers: int = 1) -> list[Symbol]:
     """The table from the fonts themselves, by code point."""
-    drawings: Drawings = dict(zip(FACES, ordered_map(_draw_face, FACES, workers), strict=True))
-    drawn = _by_character(drawings)
-    place = {ord(char): at for at, char in reversed(list(enumerate(ORDINARY)))}
-    rank = {
-        code: (place.get(code, len(ORDINARY)), -len({family(FACES[row]) for row in face}), code)
-        for code, (face, _) in drawn.items()
-    }
-    kept = _Kept(sum(len(face) for face, _ in drawn.values()))
+    return choose(dict(zip(FACES, ordered_map(study, FACES, workers), strict=True)))
+
+
+def choose(studied: dict[str, Face]) -> list[Symbol]:
+    """The table from studied faces, by code point."""
+    drawn: dict[int, dict[str, int]] = defaultdict(dict)  # code point -> face -> its row there
+    for face, known in studied.items():
+        for row, code in enumerate(known.codes):
+            drawn[code][face] = row
+    place = {ord(char): at for at, char in reversed(list(enumerate((*ORDINARY, *CYRILLIC))))}
+    rank = {code: (place.get(code, len(place)), -len({family(face) for face in drawn[code]}), code) for code in drawn}
+    same, near = _counted(known.same for known in studied.values()), _counted(known.near for known in studied.values())
+    alike: dict[int, list[int]] = {}
+    faces: dict[int, list[str]] = {}
     for code in sorted(drawn, key=rank.__getitem__):
-        kept.consider(code, *drawn[code], ordinary=code in place)
+        shares = {
+            other: (near if _sizes(code, other) else same)[code][other] / len(drawn[code].keys() & drawn[other].keys())
+            for other in near[code]
+            if other in alike
+        }
+        fitting = [other for other, share in shares.items() if share >= (SIZE_SHARE if _sizes(code, other) else 1)]
+        different = _different(studied, drawn[code])
+        if fitting:
+            alike[max(fitting, key=lambda other: (shares[other], -rank[other][0]))].append(code)
+        elif len(different) > 1 or code in place:
+            alike[code], faces[code] = [], different
     return [
-        Symbol(code, tuple(FACES[row] for row in faces), tuple(sorted(kept.alike[code])))
-        for code, faces in sorted(kept.faces.items())
+        Symbol(code, tuple(faces[code]), _pens(studied, drawn[code]), tuple(others))
+        for code, others in sorted(alike.items())
     ]
 
 
-@dataclass
-class _Kept:
-    """The classes so far, and every drawing that stands for one: its own, and those of characters drawn alike."""
-
-    room: int
-    faces: dict[int, list[int]] = field(default_factory=dict)  # class -> its faces, as places in FACES
-    alike: dict[int, list[int]] = field(default_factory=dict)  # class -> characters drawn alike
-    used: int = 0
-
-    def __post_init__(self) -> None:
-        self.picture = np.zeros((self.room, CELLS * CELLS), np.float32)
-        self.face = np.zeros(self.room, np.int64)
-        self.owner = np.zeros(self.room, np.int64)
-        self.own = np.zeros(self.room, bool)  # a drawing of the class's own character
-
-    def consider(self, code: int, face: np.ndarray, picture: np.ndarray, *, ordinary: bool) -> None:
-        """Make the character a class, or list it beside the class it is drawn alike of, or, with one face, neither."""
-        single = len(_different(picture)) == 1
-        if single and not ordinary:
-            return
-        share, least = SHARE if ordinary else SHARE_RARE, 1 if single else 2
-        limit = np.where(face[:, None] == self.face[: self.used], ALIKE_IN_FACE, ALIKE)
-        hit = distances(picture, self.picture[: self.used]) < limit
-        owners = np.unique(self.owner[: self.used][hit.any(0)])
-        shares = [hit[:, self.owner[: self.used] == owner].any(1).mean() for owner in owners]
-        free = np.flatnonzero(~hit.any(1))
-        remaining = free[_different(picture[free])]
-        if max(shares, default=0) < share and len(remaining) >= least:
-            self.faces[code], self.alike[code] = face[remaining].tolist(), []
-            self._add(code, face[free], picture[free], own=True)
-            return
-        owner = int(owners[np.argmax(shares)])
-        self.alike[owner].append(code)
-        to_own = hit[:, (self.owner[: self.used] == owner) & self.own[: self.used]].any(1)
-        if to_own.mean() >= SHARE:  # or one likeness would lead to the next, from O to D
-            self._add(owner, face, picture, own=False)
-
-    def _add(self, owner: int, face: np.ndarray, picture: np.ndarray, *, own: bool) -> None:
-        rows = slice(self.used, self.used + len(face))
-        self.picture[rows], self.face[rows], self.owner[rows], self.own[rows] = picture, face, owner, own
-        self.used = rows.stop
+def _counted(pairs_by_face: Iterable[frozenset[tuple[int, int]]]) -> dict[int, dict[int, int]]:
+    """In how many faces each two characters are a pair, either way round."""
+    count: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+    for pairs in pairs_by_face:
+        for one, other in pairs:
+            count[one][other] += 1
+            count[other][one] += 1
+    return count
 
 
-def _draw_face(face: str) -> tuple[list[int], np.ndarray]:
-    drawn = [(code, ink) for code in candidates(face) if (ink := glyph(face, code)) is not None]
-    return [code for code, _ in drawn], signatures(np.stack([ink for _, ink in drawn]))
+def _sizes(one: int, other: int) -> bool:
+    """Whether these are one letter or figure in two sizes or places: capital and small, superscript, small capital."""
+    return not _plain_forms(one).isdisjoint(_plain_forms(other))
 
 
-def _by_character(drawings: Drawings) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Per character its faces, as ascending places in FACES, and its signatures."""
-    having: dict[int, list[tuple[int, int]]] = {}
-    for at, face in enumerate(FACES):
-        for row, code in enumerate(drawings[face][0]):
-            having.setdefault(code, []).append((at, row))
-    return {
-        code: (np.array([at for at, _ in rows]), np.stack([drawings[FACES[at]][1][row] for at, row in rows]))
-        for code, rows in having.items()
-    }
+@cache
+def _plain_forms(code: int) -> frozenset[str]:
+    """What a character is when its size and place are left aside; itself among it."""
+    char = chr(code)
+    plain = normalize("NFKC", char) if decomposition(char).startswith("<") else char
+    title = name(char, "")
+    capital = title.removeprefix(_SMALL_CAPITAL)
+    if capital != title and len(capital) == 1:
+        plain = capital
+    return frozenset({plain, plain.lower(), plain.upper()}) if len(plain) == 1 else frozenset({char})
 
 
-def _different(picture: np.ndarray) -> list[int]:
-    """Rows of the drawings that are not alike to an earlier one of these."""
-    apart = distances(picture, picture) >= ALIKE
+def _different(studied: dict[str, Face], rows: dict[str, int]) -> list[str]:
+    """The faces whose drawings are not alike to an earlier one's of these."""
+    faces = list(rows)
+    signature = np.stack([studied[face].signature_NC[rows[face]] for face in faces])
+    apart = distances(signature, signature) >= ALIKE
     chosen: list[int] = []
-    for row in range(len(picture)):
-        if apart[row, chosen].all():
-            chosen.append(row)
-    return chosen
+    for at in range(len(faces)):
+        if apart[at, chosen].all():
+            chosen.append(at)
+    return [faces[at] for at in chosen]
+
+
+def _pens(studied: dict[str, Face], rows: dict[str, int]) -> tuple[str, ...]:
+    order = [face for face in (*_PLAIN, *FACES) if face in rows]
+    fine = [face for face in dict.fromkeys(order) if studied[face].by_pen_N[rows[face]]]
+    return tuple(fine[:PEN_FACES])
 
 
 def _parse(line: str) -> Symbol:
-    code, faces, alike, _ = line.split("\t")
-    return Symbol(int(code, 16), tuple(faces.split(",")), tuple(int(other, 16) for other in alike.split(",") if other))
+    code, faces, pens, alike, _ = line.split("\t")
+    others = tuple(int(other, 16) for other in alike.split(",") if other)
+    return Symbol(int(code, 16), tuple(faces.split(",")), tuple(filter(None, pens.split(","))), others)
 
 
 def format_table(symbols: Iterable[Symbol]) -> str:
-    """The table as text: code point, faces, characters drawn alike, name."""
-    head = "# code point\tfaces that differ\tleft out as drawn alike\tname\n"
+    """The table as text: code point, faces, faces a pen can follow, characters of the same form, name."""
+    head = "# code point\tfaces that differ\tfaces drawn by pen too\tof the same form\tname\n"
     return head + "".join(
-        f"{symbol.code:04X}\t{','.join(symbol.faces)}\t{','.join(f'{o:04X}' for o in symbol.alike)}\t{symbol.title}\n"
+        f"{symbol.code:04X}\t{','.join(symbol.faces)}\t{','.join(symbol.pens)}\t"
+        f"{','.join(f'{other:04X}' for other in symbol.alike)}\t{symbol.title}\n"
         for symbol in symbols
     )
 

@@ -6,8 +6,10 @@ FOLDER/images/<code point>/<n>.png    32x32 grey
 FOLDER/train.txt                      half of the classes: seen
 FOLDER/validation.txt                 a fifth of the others: unseen, to choose the best model by
 FOLDER/test.txt                       the rest: unseen, to report
-FOLDER/all.csv                        every picture: image, label, character, name, drawn_alike
-FOLDER/classes.tsv                    label, character, part, characters left out as drawn alike, name
+FOLDER/all.csv                        every picture: image, label, character, name, also, ordinary
+FOLDER/classes.tsv                    label, character, part, also, name
+also                                  further characters of the same form, which this class stands for too
+ordinary                              yes for what people draw first, else empty
 FOLDER/symbols.json                   settings and counts
 """
 
@@ -20,23 +22,30 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 
-from kinsight.demo.alphabet import Symbol, alphabet, ordinary
-from kinsight.demo.distort import distort
+from kinsight.demo.alphabet import Symbol, alphabet, always_drawn
+from kinsight.demo.distort import Distortion, distort
+from kinsight.demo.forms import INK
 from kinsight.demo.glyphs import FIT, glyph
 from kinsight.demo.png import png
 from kinsight.demo.pool import ordered_map
+from kinsight.demo.thinning import thin, widen
 from kinsight.errors import KinsightError, RunError, SpecError
 
 SIDE = 32
 FORMAT = "kinsight-symbols"
-VERSION = 3
+VERSION = 4
 HEADER = "symbols.json"
 PARTS = ("train", "validation", "test")
+# Pictures of a class as a hand with a round pen leaves them, the others as type; without pictures of the one kind, the
+# network would not know that it shows the same symbols as the other.
+PEN_SHARE = 0.3
+_PEN_RADIUS = 2.6  # pixels of a glyph: a line of a tenth of its longer side, as the search page draws
+_BY_HAND = Distortion(rotate_deg=12.0, slant=0.22, warp=2.0, blur=(0.25, 0.6), noise=(0.0, 8.0))
 _CHUNK = 12  # classes a process draws between two reports of progress
 
 Progress = Callable[[int, int], None]
@@ -115,9 +124,9 @@ def draw_symbols(
 def split(classes: int, seed: int) -> dict[str, list[Symbol]]:
     """Which symbols are drawn, by part; no symbol in two parts. A function of the two numbers only.
 
-    What people draw first (`ordinary`) is chosen before anything else, and falls to the parts by chance as the rest.
+    What is `always_drawn` is chosen before anything else, and falls to the parts by chance as the rest.
     """
-    table, first = alphabet(), ordinary()
+    table, first = alphabet(), always_drawn()
     rng = np.random.default_rng([seed, len(table)])
     mixed = rng.permutation(len(table))
     rare = np.array([table[row].code not in first for row in mixed])
@@ -129,14 +138,23 @@ def split(classes: int, seed: int) -> dict[str, list[Symbol]]:
 
 
 def pictures(symbol: Symbol, *, seed: int, images: int) -> np.ndarray:
-    """A class's pictures, [images, SIDE, SIDE] uint8: its faces in turn, each distorted anew. Pure."""
+    """A class's pictures, [images, SIDE, SIDE] uint8: its faces in turn, then those drawn by pen, each distorted anew.
+    Pure.
+    """
     rng = np.random.default_rng([seed, symbol.code])
-    ink = {face: _ink(face, symbol.code) for face in symbol.faces}
+    by_pen = round(images * PEN_SHARE) if symbol.pens else 0
     turn = rng.permutation(len(symbol.faces))
-    faces = [symbol.faces[turn[n % len(turn)]] for n in range(images)]
-    return distort(np.stack([ink[face] for face in faces]), rng, side=SIDE, fit=FIT)
+    faces = [symbol.faces[turn[n % len(turn)]] for n in range(images - by_pen)]
+    printed = distort(np.stack([_ink(face, symbol.code) for face in faces]), rng, side=SIDE, fit=FIT)
+    if not by_pen:
+        return printed
+    line_NSS = thin(np.stack([_ink(face, symbol.code) > INK for face in symbol.pens]))
+    pen = [0 if n % 2 == 0 else 1 + (n // 2) % max(1, len(symbol.pens) - 1) for n in range(by_pen)]  # half the plainest
+    drawn_NSS = widen(line_NSS, _PEN_RADIUS)[np.minimum(pen, len(symbol.pens) - 1)].astype(np.uint8) * 255
+    return np.concatenate([printed, distort(drawn_NSS, rng, side=SIDE, fit=FIT, how=_BY_HAND)])
 
 
+@cache
 def _ink(face: str, code: int) -> np.ndarray:
     ink = glyph(face, code)
     if ink is None:
@@ -210,7 +228,7 @@ def _write_classes(folder: Path, symbols: list[Symbol], *, seed: int, images: in
 
 
 def _class_table(parts: dict[str, list[Symbol]]) -> str:
-    rows = ["label\tcharacter\tpart\tdrawn alike\tname\n"]
+    rows = ["label\tcharacter\tpart\talso\tname\n"]
     for part in PARTS:
         for symbol in parts[part]:
             alike = " ".join(map(chr, symbol.alike))
@@ -221,9 +239,10 @@ def _class_table(parts: dict[str, list[Symbol]]) -> str:
 def _picture_table(symbols: list[Symbol], images: int) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "label", "character", "name", "drawn_alike"])
+    writer.writerow(["image", "label", "character", "name", "also", "ordinary"])
     for symbol in symbols:
-        about = [symbol.label, chr(symbol.code), symbol.title, " ".join(map(chr, symbol.alike))]
+        also, ordinary = " ".join(map(chr, symbol.alike)), "yes" if symbol.is_ordinary else ""
+        about = [symbol.label, chr(symbol.code), symbol.title, also, ordinary]
         writer.writerows([f"images/{symbol.code:04x}/{n}.png", *about] for n in range(images))
     return text.getvalue()
 

@@ -190,8 +190,8 @@ def _picture(engine: Engine, row: int, side: int, version: int | None) -> Respon
 
 
 _STATUS: list[tuple[type[KinsightError], int]] = [
-    (TooLarge, 413), (NoSuchItem, 404), (Overloaded, 503), (OtherSite, 403), (OtherForm, 415), (SpecError, 400), (DataError, 422),
-    (StorageError, 502),
+    (TooLarge, 413), (NoSuchItem, 404), (Overloaded, 503), (OtherSite, 403), (OtherForm, 415), (SpecError, 400),
+    (DataError, 422), (StorageError, 502),
 ]  # fmt: skip
 
 

@@ -20,10 +20,13 @@ _POOL, _POOL_PER_CLASS, _POOL_MOST = 400, 32, 20_000  # items looked at
 
 @dataclass(frozen=True)
 class Preference:
-    """Classes whose items hold something in `column` rank as if `by` more similar; nothing else changes for them."""
+    """Classes whose items hold something in `column` rank as if `by` more similar; nothing else changes for them, and
+    none is lifted from below `accepted_from` over a class that reaches it.
+    """
 
     column: str
     by: float
+    accepted_from: float | None = None
 
 
 @dataclass
@@ -59,9 +62,14 @@ def nearest_classes(
         if len(classes) >= k or pool >= min(len(index), _POOL_MOST):
             break
         pool = min(4 * pool, _POOL_MOST)
-    lift = preference.by if preference is not None else 0.0
+    lift, limit = (preference.by, preference.accepted_from) if preference is not None else (0.0, None)
     similarity = {one.row: one.similarity(floor) for one in classes}
-    classes.sort(key=lambda one: (-(similarity[one.row] + lift * one.preferred), one.row))
+
+    def place(one: _Class) -> tuple[bool, float, int]:
+        accepted = limit is not None and similarity[one.row] >= limit
+        return not accepted, -(similarity[one.row] + lift * one.preferred), one.row
+
+    classes.sort(key=place)
     return [
         {"row": one.row, **one.item, "similarity": similarity[one.row], "evidence": _told(one, preference)}
         for one in classes[:k]

@@ -71,9 +71,9 @@ class Engine:
             check_same_model(index, self.model.content_hash, self.model.name)
             self.by(index)  # labels are counted now, not for the first request
             _check_column(index, spec.prefer)
-        self.preference = Preference(spec.prefer, spec.prefer_by) if spec.prefer is not None else None
         metric, normalized = (index.metric, index.header.normalized) if index is not None else ("cosine", None)
         self.limit = find_limit(spec.bundle, spec.fmr, spec.threshold, metric, normalized)
+        self.preference = None if spec.prefer is None else Preference(spec.prefer, spec.prefer_by, self.limit.threshold)
         size = self.model.image.image_size
         channels = 3 if self.model.image.color == "rgb" else 1
         self.model.vectors(torch.zeros(1, channels, size, size, dtype=torch.uint8))  # the first pass is slow: now
@@ -123,7 +123,7 @@ class Engine:
     ) -> dict[str, Any]:
         """The nearest classes or items, and whether the first is near enough.
 
-        index: the version that `own_row`, an item that is not to find itself, belongs to. by: None: as the settings say.
+        index: the version that `own_row`, an item that is not to find itself, belongs to. by: None: as by `Engine.by`.
         """
         index = index or self.need_index()
         by = by or self.by(index)

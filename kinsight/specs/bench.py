@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kinsight.specs.base import Spec
 from kinsight.specs.data import Source
@@ -61,17 +61,30 @@ class BenchServe(Spec):
 
 
 class BenchSymbols(Spec):
-    """Symbols in fonts and strokes the demo's model has never seen: is the right character among the first found?"""
+    """Symbols drawn by hand, or in fonts the demo has never seen: is the right character among the first found?"""
 
     job: Literal["bench symbols"] = "bench symbols"
     demo: str = Field(default="kinsight-demo", description="folder of a finished `kinsight demo`")
-    fonts: list[str] = Field(
-        min_length=1, description="font files that matplotlib does not ship, such as FreeSerif.ttf"
+    times: int = Field(
+        default=6, ge=1, le=1000, description="how often a hand draws each of about 100 ordinary symbols"
     )
-    symbols: int = Field(default=50, ge=1, description="symbols to draw")
+    fonts: list[str] = Field(
+        default=[],
+        description="instead of a hand, font files that matplotlib does not ship, such as FreeSerif.ttf, for any of "
+        "the demo's symbols",
+    )
+    symbols: int = Field(default=50, ge=1, description="symbols to draw in the fonts")
     k: int = Field(default=5, ge=1, le=100, description="results in which the character must be")
     seed: int = Field(default=0, ge=0, lt=2**31, description="seed of the symbols, their fonts and their strokes")
     picture: str | None = Field(default=None, description="PNG file for the drawn symbols and what was found")
+
+    @model_validator(mode="after")
+    def _one_way_of_drawing(self) -> "BenchSymbols":
+        if self.fonts and "times" in self.model_fields_set:
+            raise ValueError("times has no effect with fonts; symbols says how many are drawn")
+        if not self.fonts and "symbols" in self.model_fields_set:
+            raise ValueError("symbols has no effect without fonts; times says how often each is drawn")
+        return self
 
 
 class BenchReport(Spec):

@@ -28,7 +28,11 @@ class ServeSpec(Spec):
         description="column of the index: classes whose items hold something there are preferred by prefer_by",
     )
     prefer_by: float = Field(
-        default=0.05, gt=0, le=2, description="similarity that a preferred class is lifted by in ranking, only there"
+        default=0.05,
+        gt=0,
+        le=2,
+        description="similarity that a preferred class is lifted by in ranking, only there, and not over accepted ones "
+        "unless it is accepted itself",
     )
     fmr: float | None = Field(
         default=None, gt=0, lt=1, description="accept at this measured false-match rate; null: the bundle's strictest"

@@ -75,6 +75,15 @@ def test_a_preference_moves_the_rank_and_nothing_else(index: Index):
     assert [one["evidence"]["preferred"] for one in lifted] == [True] + [False] * 5
 
 
+def test_a_preference_lifts_nothing_unaccepted_over_what_is_accepted(index: Index):
+    query_D = torch.randn(16, generator=torch.Generator().manual_seed(1))
+    plain = nearest_classes(index, query_D[None], 6, exclude_1=None, preference=None)
+    place = [one["label"] for one in plain].index("class <2>")
+    limit = (plain[place]["similarity"] + plain[place - 1]["similarity"]) / 2
+    lifted = nearest_classes(index, query_D[None], 6, exclude_1=None, preference=Preference("common", 2.0, limit))
+    assert lifted == [one | {"evidence": one["evidence"] | {"preferred": one["label"] == "class <2>"}} for one in plain]
+
+
 def test_a_class_of_many_items_does_not_hide_the_others(made: Path, tmp_path: Path):
     """2,000 items of one class lie nearer than the five items of the other five."""
     rng = np.random.default_rng(0)
@@ -112,7 +121,7 @@ def test_items_and_preferences_by_the_servers_settings(made: Path):
     place = {"bundle": str(made / "run"), "index": str(made / "index"), "port": 0}
     with in_background(ServeSpec(**place, by="items")) as address:
         assert ask(f"{address}/v1/search?k=24", {"row": 0})[1]["by"] == "items"
-    with in_background(ServeSpec(**place, prefer="common", prefer_by=2)) as address:
+    with in_background(ServeSpec(**place, prefer="common", prefer_by=2, threshold=-1)) as address:
         assert ask(f"{address}/v1/search", {"row": 20})[1]["label"] == "class <2>"
 
 
@@ -121,7 +130,7 @@ def test_items_and_preferences_by_the_servers_settings(made: Path):
     [
         ({"prefer_by": 0.1}, "no effect without prefer"),
         ({"prefer": "common", "by": "items"}, "no effect with by=items"),
-        ({"prefer": "comon"}, "no such column; it has character, note, common"),
+        ({"prefer": "commons"}, "no such column; it has character, note, common"),
     ],
 )
 def test_preferences_that_cannot_work_are_refused(made: Path, settings: dict[str, Any], says: str):

@@ -120,11 +120,13 @@ function card(item, version) {
   image.src = `/v1/items/${item.row}/picture?side=192&version=${version}`;
   image.onerror = () => frame.replaceChildren(make("i", "", "no picture"));
   frame.append(image);
-  const similarity = make("small", "similarity", `${item.similarity.toFixed(3)}${item.accepted ? " ✓" : ""}`);
+  const lift = item.evidence?.preferred ? ` + ${info.prefer.by}` : "";
+  const similarity = make("small", "similarity", `${item.similarity.toFixed(3)}${lift}${item.accepted ? " ✓" : ""}`);
+  if (lift) similarity.title = `ranks as if ${info.prefer.by} more similar: ${info.prefer.column}`;
   const also = item.also ? [make("small", "also", alsoOf(item))] : [];
   for (const line of also) line.title = "further characters of the same form";
   const more = Object.entries(item).filter(([key, value]) => !HIDDEN_COLUMNS.has(key) && key !== info?.prefer?.column && value !== null && value !== "")
-    .map(([key, value]) => { const line = make("small", "", String(value)); line.title = `${key.replaceAll("_", " ")}: ${value}`; return line; });
+    .map(([key, value]) => { const line = make("small", "more", String(value)); line.title = `${key.replaceAll("_", " ")}: ${value}`; return line; });
   button.append(frame, make("b", "", nameOf(item)), ...also, similarity, ...evidence(item), ...more.slice(0, 3));
   button.onclick = () => { askItem(item.id, true); byId("ask").scrollIntoView({behavior: "smooth", block: "nearest"}); };
   node.append(button);
@@ -133,8 +135,8 @@ function card(item, version) {
 
 function evidence(item) {
   if (!item.evidence) return [];
-  const {best, items, of, among, preferred} = item.evidence;
-  const line = make("small", "", `${items} of ${of} near${preferred ? ", preferred" : ""}`);
+  const {best, items, of, among} = item.evidence;
+  const line = make("small", "", `${items} of ${of} near`);
   line.title = `${items} of its ${of} pictures are among the ${among} nearest; the nearest has ${best.toFixed(3)}`;
   return [line];
 }
