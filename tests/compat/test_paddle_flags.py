@@ -211,9 +211,9 @@ def test_flags_in_vain(
         (["train_elem.py", "--image_shape=3,224,200"], 2, "expected three colours and a square"),
         (["train_elem.py", "--model=ResNet51"], 2, "--model: 'ResNet51': no such backbone"),
         (["train_elem.py", "--model_save_dir="], 2, "--model_save_dir: is empty"),
-        (["train_elem.py", "--arc_margin=2", "--loss_name=arcmargin"], 2, "loss.margin_rad"),
-        (["train_elem.py", "--train_batch_size=999"], 3, "batch.size=999 is more than the 258 images"),
-        (["train_elem.py", "--class_dim=5"], 3, "5"),
+        (["train_elem.py", "--arc_margin=2", "--loss_name=arcmargin"], 2, "--arc_margin"),
+        (["train_elem.py", "--train_batch_size=999"], 3, "--train_batch_size=999 is more than the 258 images"),
+        (["train_elem.py", "--class_dim=5"], 3, "--class_dim"),
         (["train_pair.py", "--loss_name=eml", "--train_batch_size=121"], 2, "give 120 or 122"),
         (["train_pair.py", "--loss_name=npairs", "--samples_each_class=3"], 2, "npairs takes 2"),
         (["train_pair.py", "--loss_name=eml", "--samples_each_class=1"], 2, "must be at least 2"),
@@ -222,7 +222,7 @@ def test_flags_in_vain(
         (["eval.py", "--data_dir=data"], 3, "--data_dir: data has no Ebay_test.txt"),
         (["eval.py", "--pretrained_model=nowhere"], 1, "--pretrained_model=nowhere: nothing is there"),
         (["infer.py", "--pretrained_model=data"], 3, "holds no model"),
-        (["train_elem.py", "--checkpoint=nowhere"], 3, "resume_from=nowhere: holds no state of a training"),
+        (["train_elem.py", "--checkpoint=nowhere"], 3, "--checkpoint=nowhere: holds no state of a training"),
     ],
 )
 def test_wrong_words(compat: Compat, words: list[str], code: int, said: str) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from compat_cases import Compat, Outcome
+from servers import rclone_server
 
 import kinsight
 from kinsight.evaluation.class_weights import read_class_weights
@@ -193,3 +194,26 @@ def test_going_on_and_starting_anew(compat: Compat, here: Path) -> None:
 
 def last(outcome: Outcome) -> str:
     return outcome.out.splitlines()[-1]
+
+
+def test_models_on_a_server(
+    compat: Compat, here: Path, miniature: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with rclone_server(tmp_path / "served") as server:
+        for name, value in server.environment("s3").items():
+            monkeypatch.setenv(name, value)
+        place = f"s3://{server.bucket}/out"
+        words = ["--model=conv4", "--image_shape=3,16,16", "--use_gpu=0"]
+        training = [*words, "--train_batch_size=64", "--total_iter_num=2", "--save_iter_step=1", "--test_iter_step=0"]
+        outcome = compat("train_elem", *training, f"--model_save_dir={place}")
+        assert outcome.code == 0, outcome.err
+        files = {path.name for path in (tmp_path / "served" / server.bucket / "out/conv4/1").iterdir()}
+        assert files == {"bundle.json", "model.safetensors", "class_weights.safetensors", "checkpoint"}
+        outcome = compat("train_elem", *training, "--total_iter_num=3", f"--checkpoint={place}/conv4/2")
+        assert outcome.code == 0 and "going on    from step 2 of 3" in outcome.err, outcome.err
+        outcome = compat("infer", *words, f"--pretrained_model={place}/conv4/2")
+        assert outcome.code == 0, outcome.err
+        features = tmp_path / "served" / server.bucket / "out/conv4/2-features"
+        assert np.load(features / "vectors.npy").shape == (18, 64) and (features / "scores.parquet").exists()
+        outcome = compat("eval", *words, f"--pretrained_model={place}/conv4/2")
+        assert outcome.code == 0 and "End test 18, test_recall" in last(outcome), outcome.err

@@ -6,6 +6,7 @@ from kinsight import storage
 from kinsight.compat.flags import Values
 from kinsight.compat.paddle.common import TEST_LIST, at_least, begin, device, image, listed, stamp, workers
 from kinsight.compat.paddle.start import Start, check_use, start_of
+from kinsight.compat.paddle.words import in_flags
 from kinsight.evaluation import evaluate
 from kinsight.progress import say, warn
 from kinsight.specs.evaluate import EvaluateSpec
@@ -15,16 +16,16 @@ from kinsight.specs.flags import check
 def run(values: Values) -> None:
     """Measure Recall@1 among all test images. Raises KinsightError."""
     begin(values)
-    output = beside(values, "eval")
-    tree = using(values) | {"output": output, "report": None, "ks": [1]}
-    spec = check(EvaluateSpec, tree | ({"write_thresholds": False} if "bundle" in tree else {}))
-    assert isinstance(spec, EvaluateSpec)
-    metrics = evaluate(spec).metrics
+    with in_flags():
+        tree = using(values) | {"output": beside(values, "eval"), "report": None, "ks": [1]}
+        spec = check(EvaluateSpec, tree | ({"write_thresholds": False} if "bundle" in tree else {}))
+        assert isinstance(spec, EvaluateSpec)
+        metrics = evaluate(spec, overwrite=True).metrics
     found, alone = metrics["queries"] or 0, metrics["queries_without_match"] or 0
     # An image alone in its class counts as not found, as the script counts it; other metrics leave it out.
     recall = (metrics["recall@1"] or 0.0) * found / (found + alone)
     print(f"[{stamp()}] End test {found + alone:.0f}, test_recall {recall:.5f}", flush=True)
-    say(f"written to  {output}: more metrics with their intervals")
+    say(f"written to  {spec.output}: more metrics with their intervals")
 
 
 def using(values: Values) -> dict[str, Any]:

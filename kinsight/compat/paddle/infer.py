@@ -19,6 +19,7 @@ from kinsight import storage
 from kinsight.compat.flags import Values
 from kinsight.compat.paddle.common import begin
 from kinsight.compat.paddle.evaluate import beside, using
+from kinsight.compat.paddle.words import in_flags
 from kinsight.data import vectors
 from kinsight.errors import SpecError
 from kinsight.evaluation import embed
@@ -36,10 +37,11 @@ _BLOCK = 1024
 def run(values: Values) -> None:
     """Write the features of all test images, print the first numbers of each batch's first. Raises KinsightError."""
     begin(values)
-    spec = check(EmbedSpec, using(values) | {"output": beside(values, "features"), "normalize": False})
-    assert isinstance(spec, EmbedSpec)
-    weights = read_class_weights(spec.bundle) if spec.bundle is not None else None
-    _embed(spec)
+    with in_flags():
+        spec = check(EmbedSpec, using(values) | {"output": beside(values, "features"), "normalize": False})
+        assert isinstance(spec, EmbedSpec)
+        weights = read_class_weights(spec.bundle) if spec.bundle is not None else None
+        _embed(spec)
     with storage.OutputDir(spec.output) as output:
         output.pull(lambda name: name == vectors.HEADER or name.endswith(".parquet"))
         header = json.loads((output.path / vectors.HEADER).read_text(encoding="utf-8"))

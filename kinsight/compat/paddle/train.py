@@ -9,6 +9,7 @@ from kinsight.compat.flags import Values
 from kinsight.compat.paddle.common import begin
 from kinsight.compat.paddle.lines import printed
 from kinsight.compat.paddle.specs import train_spec
+from kinsight.compat.paddle.words import in_flags
 from kinsight.data import read_records
 from kinsight.models.artefact import HEADER as BUNDLE
 from kinsight.progress import say, warn
@@ -30,10 +31,11 @@ def train_pair(values: Values) -> None:
 
 def _run(values: Values) -> None:
     begin(values)
-    spec = train_spec(values)
-    replace = _replaces(spec)
-    with _display(values, spec):
-        train(spec, overwrite=replace)
+    with in_flags():
+        spec = train_spec(values)
+        replace = _replaces(spec)
+        with _display(values, spec):
+            train(spec, overwrite=replace)
     assert spec.snapshots is not None, "the translation has seen to it"
     say(f"models      {spec.snapshots.path}/ITERATION")
     say(f"the run     {spec.output}: curves, report, and {SPEC}, its settings for kinsight train --spec")
