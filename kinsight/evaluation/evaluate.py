@@ -30,7 +30,7 @@ from kinsight.evaluation.model import Model
 from kinsight.evaluation.pictures import draw_retrieval
 from kinsight.evaluation.printed import print_metrics
 from kinsight.evaluation.report import broken_images, evaluated, facts
-from kinsight.evaluation.settings import printed_tree, printed_yaml
+from kinsight.evaluation.settings import differing_fields, printed_tree, printed_yaml
 from kinsight.evaluation.sides import Side, embedded_sides, stored_sides
 from kinsight.evaluation.thresholds import keep_thresholds
 from kinsight.evaluation.variants import add_variants, check_improvements
@@ -44,6 +44,8 @@ from kinsight.specs.load import of
 FORMAT = "kinsight-evaluation"
 VERSION = 1
 HEADER = "evaluation.json"
+# What may differ between an evaluation and the one that replaces it: how it is computed and shown.
+_MACHINE = ("output", "workers", "device", "batch_size", "max_broken", "precision", "report", "save_embeddings")
 METRICS, CLASSES, PICTURE = "metrics.json", "per_class.csv", "retrieval.png"
 EMBEDDINGS, GALLERY_EMBEDDINGS = "embeddings", "gallery-embeddings"
 _OTHERS = {
@@ -63,23 +65,25 @@ class EvaluationResult:
     output: str
 
 
-def run(spec: EvaluateSpec | Mapping[str, Any]) -> EvaluationResult:
+def run(spec: EvaluateSpec | Mapping[str, Any], *, overwrite: bool = False) -> EvaluationResult:
     """The `evaluate` job: `evaluate`, and the headline numbers on standard output."""
     spec = of(EvaluateSpec, spec)
-    result = evaluate(spec)
+    result = evaluate(spec, overwrite=overwrite)
     print_metrics(spec, result.metrics)
     return result
 
 
-def evaluate(spec: EvaluateSpec | Mapping[str, Any]) -> EvaluationResult:
-    """Measure retrieval and verification; what `kinsight evaluate` does. Replaces an evaluation at the output.
+def evaluate(spec: EvaluateSpec | Mapping[str, Any], *, overwrite: bool = False) -> EvaluationResult:
+    """Measure retrieval and verification; what `kinsight evaluate` does.
 
-    Raises KinsightError: SpecError, also for an output that holds something else; StorageError; DataError for data that
+    An evaluation of the same settings at the output is replaced, one of others with `overwrite` alone. Raises KinsightError: SpecError, also for an output that holds something else; StorageError; DataError for data that
     no metric can be computed on.
     """
     spec = of(EvaluateSpec, spec)
     output = storage.OutputDir(spec.output)
     _refuse_occupied(output.address)
+    if not overwrite:
+        _refuse_other_settings(spec, output.address)
     output.check_writable()
     if spec.embeddings is not None:
         model = None
@@ -109,6 +113,22 @@ def _refuse_occupied(output: storage.Address) -> None:
                 field=f"output={output}",
                 remedy="choose another folder, such as one beside it",
             )
+
+
+def _refuse_other_settings(spec: EvaluateSpec, output: storage.Address) -> None:
+    header = output.child(HEADER)
+    try:
+        before = json.loads(storage.read_text(header)).get("spec") if storage.exists(header) else None
+    except (ValueError, AttributeError):
+        before = None
+    differing = differing_fields(before, printed_tree(spec), _MACHINE) if isinstance(before, dict) else []
+    if differing:
+        raise SpecError(
+            "evaluate.other-settings",
+            f"holds an evaluation of other settings: {'; '.join(differing)}",
+            field=f"output={output}",
+            remedy="choose another output, or --overwrite to replace what is there",
+        )
 
 
 def _write(

@@ -18,7 +18,7 @@ from kinsight.reports.mistakes import (
     nearest,
     right_Q,
 )
-from kinsight.reports.words import display_name, percent
+from kinsight.reports.words import display_name, percent, similarity_words
 
 HITS, MISTAKES, NEIGHBOURS = 6, 10, 7
 CLASSES, PER_CLASS, PAIRS = 8, 5, 12
@@ -92,7 +92,7 @@ def _retrieval(found: Evaluated, row: int, near: list[tuple[int, float]], images
 
 def _neighbour(found: Evaluated, row: int, other: int, similarity: float, images: Images) -> str:
     same = int(found.query.label_N[row]) == int(found.searched.label_N[other])
-    note = f"{'✓' if same else '✗'} {similarity:.3f}"
+    note = f"{'✓' if same else '✗'} {similarity_words(similarity)}"
     return _tile(found.searched, other, images, note=note, kind="right" if same else "wrong")
 
 
@@ -122,7 +122,7 @@ def _as_table(found: Evaluated, parts: list[tuple[int, list[tuple[int, float]]]]
         other, value = near[0]
         rows.append(
             (_place(found.query, row), _name(found.query, row), _name(found.searched, other),
-             _place(found.searched, other), f"{value:.3f}")
+             _place(found.searched, other), similarity_words(value))
         )  # fmt: skip
     return table(("Query", "Its class", "Most similar: class", "Item", "Similarity"), rows, numbers=(4,))
 
@@ -187,7 +187,7 @@ def _pair_section(found: Evaluated, mistakes: Mistakes, images: Images) -> str:
         row, other = int(mistakes.row_M[pair.example]), int(mistakes.found_M[pair.example])
         value = float(mistakes.similarity_M[pair.example])
         both = _tile(found.query, row, images, note=f"{pair.there + pair.back:,} mistakes", kind="asked")
-        both += _tile(found.searched, other, images, note=f"✗ {value:.3f}", kind="wrong")
+        both += _tile(found.searched, other, images, note=f"✗ {similarity_words(value)}", kind="wrong")
         shown_pairs.append(f'<div class="pair">{both}</div>')
     return section(title, f'<div class="pairs">{"".join(shown_pairs)}</div>', details("As a table", listed), note=note,
                    anchor="confused")  # fmt: skip

@@ -46,6 +46,11 @@ def retrieval_names(metrics: Mapping[str, Any]) -> list[str]:
     return [name for name in names if not name.startswith("cmc@")]
 
 
+def similarity_words(value: float) -> str:
+    """A similarity with as many digits as tell it from 1: models at their beginning find everything alike."""
+    return f"{value:.3f}" if abs(1 - value) > 0.005 else f"{value:.5f}"
+
+
 def display_name(name: str) -> str:
     """`recall@1` -> "Recall@1"."""
     if name in _NAMES:

@@ -137,7 +137,11 @@ def _report(
     return Report(
         title=f"Training of {str(place).rstrip('/').rpartition('/')[2]}",
         lead=f"{place}: {spec.model.backbone} on {known['training images'].replace(' of ', ' images of ')}"
-        + ("; measured on validation images by the best model." if shown is not None else "."),
+        + (
+            "; measured on validation images by the best model, which was chosen by them: new images may be harder."
+            if shown is not None
+            else "."
+        ),
         trained=Trained(read_rows(run.path), spec.validate_.metric if side is not None else None),
         evaluated=shown,
         missing=missing,

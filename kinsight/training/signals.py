@@ -33,7 +33,7 @@ class StopRequest:
             raise KeyboardInterrupt
         if not self._signalled and is_main() and launch_folder() is None:
             # In a thread, since what the signal interrupted may be writing to the same stream.
-            threading.Thread(target=say, args=(STOPPING,)).start()
+            threading.Thread(target=say, args=(STOPPING,), kwargs={"urgent": True}).start()
         self._signalled = True
 
 
@@ -50,6 +50,9 @@ def stop_requests() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+            # A request that comes too late to stop this work is meant for what it is a part of.
+            if request._signalled and isinstance(whole := getattr(handler, "__self__", None), StopRequest):
+                whole._signalled = True
 
 
 class Children:

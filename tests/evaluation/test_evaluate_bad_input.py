@@ -156,9 +156,14 @@ def test_a_second_evaluation_replaces_the_first(pictures: Path, bundle: Path, tm
     run(tmp_path, bundle=str(bundle), data={"path": str(pictures / "integers.txt")})
     assert (tmp_path / "retrieval.png").exists()
     write_npy(tmp_path / "vectors", np.eye(4, 3) + 0.1, [0, 0, 1, 1])
-    metrics = run(tmp_path, embeddings=str(tmp_path / "vectors"))
-    assert json.loads((tmp_path / "metrics.json").read_text()) == metrics and metrics["gallery"] == 4
+    before = (tmp_path / "evaluation.json").read_bytes()
+    with pytest.raises(SpecError, match="holds an evaluation of other settings: bundle was") as caught:
+        run(tmp_path, embeddings=str(tmp_path / "vectors"))
+    assert "--overwrite" in str(caught.value) and (tmp_path / "evaluation.json").read_bytes() == before
+    found = kinsight.evaluate({"embeddings": str(tmp_path / "vectors"), "output": str(tmp_path)}, overwrite=True)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == found.metrics and found.metrics["gallery"] == 4
     assert not (tmp_path / "retrieval.png").exists(), "the picture belonged to the first"
+    run(tmp_path, embeddings=str(tmp_path / "vectors"))  # the same again
 
 
 def test_a_zero_vector_is_named_by_its_image(tmp_path: Path):

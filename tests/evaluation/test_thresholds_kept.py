@@ -41,7 +41,7 @@ def drawn(tmp_path_factory):
 def _evaluate(folder, part, **settings):
     data = {"path": str(folder / part), "format": "folder"}
     given = {"bundle": str(folder / "run"), "data": data, "output": str(folder / "out"), "workers": 0, "bootstrap": 0}
-    return kinsight.evaluate(given | settings)
+    return kinsight.evaluate(given | settings, overwrite=True)
 
 
 def test_thresholds_are_in_the_bundle_and_change_nothing_else(drawn):
@@ -78,6 +78,17 @@ def test_misleading_thresholds_are_not_written(drawn, capsys, part, settings, sa
     assert (drawn / "run/bundle/bundle.json").read_bytes() == before
     assert said in capsys.readouterr().err
     assert "threshold   " not in capsys.readouterr().err
+
+
+def test_nor_are_those_of_some_training_images(drawn, capsys):
+    """However they are listed: a part of them, in another order, beside others."""
+    paths = sorted((drawn / "train").rglob("*.png"))[5:] + sorted((drawn / "test").rglob("*.png"))[:30]
+    listed = drawn / "mixed.txt"
+    listed.write_text("".join(f"{path} {path.parent.name}\n" for path in reversed(paths)))
+    before = (drawn / "run/bundle/bundle.json").read_bytes()
+    _evaluate(drawn, "", data={"path": str(listed)})
+    assert (drawn / "run/bundle/bundle.json").read_bytes() == before
+    assert "about 69 % of these are its training images" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_asking_for_thresholds_without_a_bundle_is_an_error(drawn):
