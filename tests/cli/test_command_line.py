@@ -8,7 +8,7 @@ import pytest
 
 from kinsight.cli import overview
 from kinsight.specs.reference import PAGE, page
-from kinsight.specs.table import JOBS
+from kinsight.specs.table import COMMANDS, JOBS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,7 +20,7 @@ def kinsight(*words: str, cwd: Path | None = None) -> subprocess.CompletedProces
 def test_help_lists_every_job():
     result = kinsight("--help")
     assert result.returncode == 0
-    assert all(name in result.stdout for name in JOBS)
+    assert all(name in result.stdout for name in [*JOBS, *COMMANDS])
     assert result.stdout.strip() == overview()
 
 
