@@ -6,17 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 
 def kinsight(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "kinsight", *words], capture_output=True, text=True, cwd=cwd)
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    folder = tmp_path_factory.mktemp("demo")
-    return folder, kinsight("demo", "--output", "out", "--classes", "60", "--epochs", "30", cwd=folder)
 
 
 def test_it_trains_and_measures_on_unseen_classes(demo: tuple[Path, subprocess.CompletedProcess[str]]):
