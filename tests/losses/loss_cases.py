@@ -80,9 +80,7 @@ def oracle(name: str, head: losses.ClassHead, emb_BD: Tensor, label_B: Tensor) -
 def _sample_loss(name: str, x: Floats, label: int, rows: list[Floats], bias: Floats) -> float:
     """The first row of each class is its class weights; heads with several centres have more of them."""
     each = len(rows) // CLASSES
-    logits = [
-        _class_logit(name, x, rows[j * each : (j + 1) * each], own=j == label) + bias[j] for j in range(CLASSES)
-    ]
+    logits = [_class_logit(name, x, rows[j * each : (j + 1) * each], own=j == label) + bias[j] for j in range(CLASSES)]
     total = math.log(sum(math.exp(logit - max(logits)) for logit in logits)) + max(logits)
     surprise = [total - logit for logit in logits]
     if name == "smoothed-cross-entropy":
