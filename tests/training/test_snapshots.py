@@ -44,9 +44,14 @@ def test_each_is_a_model_of_its_step(spec: dict[str, Any], image_folder: Path, t
     emb_ND = torch.from_numpy(model.embed(images))
     found = read_class_weights(run / "snapshots/7")
     assert found is not None and found.loss.kind == "am-softmax" and len(found.class_names) == 8
+    (saved,) = (run / "snapshots/7/checkpoint").glob("*.safetensors")
+    np.testing.assert_array_equal(
+        found.state["weight_CD"], load_file(saved)["learner.objective.terms.0.head.weight_CD"]
+    )
     with torch.inference_mode():
         scores_NC = found.head().logits(emb_ND)
-    assert scores_NC.shape == (8, 8) and float((scores_NC.argmax(1) == torch.arange(8)).float().mean()) > 0.5
+    cosine_NC = torch.nn.functional.normalize(emb_ND) @ torch.nn.functional.normalize(found.state["weight_CD"]).T
+    torch.testing.assert_close(scores_NC, 30 * cosine_NC)
 
 
 def test_going_on_from_one_is_the_run_that_never_stopped(spec: dict[str, Any], tmp_path: Path) -> None:
