@@ -7,8 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from compat_cases import Compat
+from sop_miniature import write_miniature
 
 from kinsight.compat.command import overview
 from kinsight.compat.flags import Values, parse
@@ -262,6 +264,16 @@ def test_a_model_of_another_network_is_refused(compat: Compat, here: Path, tmp_p
     assert outcome.code == 0 and "--image_shape=3,32,32: no effect" in outcome.err
 
 
+def test_where_the_data_set_was_fetched_to_is_named(compat: Compat, here: Path) -> None:
+    """By `kinsight data get sop`, in this working directory."""
+    (here / "data").unlink()
+    fetched = "data/sop/files/Stanford_Online_Products/Stanford_Online_Products"
+    outcome = compat("infer.py")
+    assert outcome.code == 3 and f"`kinsight data get sop` fetches it, to {fetched}" in outcome.err
+    write_miniature(here / fetched, train_classes=2, test_classes=2)
+    assert f"give --data_dir={fetched}, which is there" in compat("infer.py").err
+
+
 def test_random_weights_are_measured_and_said(compat: Compat) -> None:
     outcome = compat("eval.py", "--model=conv4", "--image_shape=3,16,16", "--use_gpu=False")
     assert outcome.code == 0 and "the network has random weights" in outcome.err
@@ -270,8 +282,6 @@ def test_random_weights_are_measured_and_said(compat: Compat) -> None:
 
 def test_broken_images(compat: Compat, here: Path, miniature: Path) -> None:
     """A few are left out and named; with many of them the training stops."""
-    from sop_miniature import write_miniature
-
     data = write_miniature(here / "own", train_classes=50, test_classes=3, each=4)
     (data / "chair_final/100000000003_0.JPG").write_bytes(b"no picture")
     (data / "bicycle_final/100000000052_1.JPG").unlink()
@@ -286,3 +296,20 @@ def test_broken_images(compat: Compat, here: Path, miniature: Path) -> None:
 def test_checked_by_the_spec_in_its_own_words(here: Path) -> None:
     with pytest.raises(SpecError, match=r"optimizer\.lr|must be above"):
         spec("train_elem.py", "--lr=0")
+
+
+def test_the_recall_is_the_scripts_own(compat: Compat, here: Path, tmp_path: Path) -> None:
+    """Computed as its source does, from the features that infer.py writes; one image is alone in its class."""
+    data = write_miniature(here / "own", train_classes=3, test_classes=12, each=4)
+    lines = (data / "Ebay_test.txt").read_text().splitlines()
+    (data / "Ebay_test.txt").write_text("\n".join([lines[0], lines[1], *lines[5:]]) + "\n")
+    words = ["--model=conv4", "--image_shape=3,16,16", f"--data_dir={data}", "--use_gpu=0"]
+    assert compat("infer.py", *words).code == 0
+    feature_ND = np.load("output/conv4-features/vectors.npy").astype(np.float64)
+    label_N = np.array([int(line.split()[1]) for line in (data / "Ebay_test.txt").read_text().splitlines()[1:]])
+    feature_ND /= np.sqrt((feature_ND**2).sum(1, keepdims=True))
+    distance_NN = ((feature_ND[:, None] - feature_ND[None]) ** 2).sum(2) + 1e8 * np.eye(len(label_N))
+    recall = (label_N[distance_NN.argmin(1)] == label_N).mean()
+    assert 0 < recall < 1
+    outcome = compat("eval.py", *words)
+    assert outcome.out.splitlines()[-1].endswith(f"End test 45, test_recall {recall:.5f}"), (recall, outcome.out)
