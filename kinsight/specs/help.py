@@ -3,6 +3,7 @@
 import re
 import shutil
 import textwrap
+from dataclasses import replace
 from typing import Any
 
 from kinsight.specs.base import Spec
@@ -67,6 +68,7 @@ def _union_rows(tag: Setting, rows: list[Setting], *, words: bool) -> list[str]:
     arms = tag.tag_of or {}
     own = {name: [row for row in rows if row.arms and row.arms[-1] == (path, name)] for name in arms}
     common = [row for row in own[next(iter(arms))] if all(_find(row, other) for other in own.values())]
+    groups = _shared_groups(path, arms, rows)
     lines = _row(f"--{_flag(tag)} {_value(tag)}", tag.help)
     for row in common:
         lines += _row(f"--{_flag(row)} {_value(row)}", row.help + _limits(row))
@@ -76,11 +78,34 @@ def _union_rows(tag: Setting, rows: list[Setting], *, words: bool) -> list[str]:
     for name, arm in arms.items():
         if name in bare and not words:
             continue
-        special = [row for row in own[name] if not _find(row, common)]
+        special = [row for row in own[name] if not _find(row, common) and row.path[len(path)] not in groups]
         parts = [f"{'.'.join(row.path[len(path) :])}{_default(row)}{_limits(row)}" for row in special]
+        parts += [group for group in groups if any(row.path[len(path)] == group for row in own[name])]
         text = f"{_first_sentence(arm)} {'; '.join(parts)}".strip() if words else "; ".join(parts)
         lines += _wrap(f"    {name}", text, 26)
+    for group, inside in groups.items():
+        lines += [f"  where it says {group}:", *_rows(inside, words=words)]
     return lines
+
+
+def _shared_groups(path: tuple[str, ...], arms: dict[str, type[Spec]], rows: list[Setting]) -> dict[str, list[Setting]]:
+    """Groups of settings that several arms have alike, such as a miner, as if they stood outside of the arms."""
+    found: dict[str, list[Setting]] = {}
+    depth = len(path)
+    for name in arms:
+        inside: dict[str, list[Setting]] = {}
+        for row in rows:
+            if row.arms and row.arms[0] == (path, name) and len(row.path) > depth:
+                inside.setdefault(row.path[depth], []).append(replace(row, arms=row.arms[1:]))
+        for group, settings_ in inside.items():
+            if len(settings_) > 1:
+                found.setdefault(group, settings_)
+    holders = {
+        group: [n for n in arms if any(row.arms[:1] == ((path, n),) and row.path[depth] == group for row in rows)]
+        for group in found
+    }
+    # what every arm has is listed before the arms, what a single one has, beside it
+    return {group: inside for group, inside in found.items() if 1 < len(holders[group]) < len(arms)}
 
 
 def _find(row: Setting, others: list[Setting]) -> bool:

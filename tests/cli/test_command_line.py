@@ -66,11 +66,11 @@ def test_dry_run_prints_a_spec_that_gives_itself_back(tmp_path: Path):
     ("words", "code", "text"),
     [
         (["trian"], 2, "did you mean train?"),
-        (["bench"], 2, "needs one of: evaluate, decode, "),
+        (["bench"], 2, "needs one of: evaluate, "),
         (["train", "--help", "lossy"], 2, "no section 'lossy'"),
         (["train", "--output", "x"], 2, "data: is needed"),
         (["train", "--spec", "nowhere.yaml"], 1, "nowhere.yaml"),
-        (["evaluate", "--overwrite", "--bundle", "b", "--data.path", "p", "--output", "o"], 2, "has no effect"),
+        (["doctor", "--overwrite"], 2, "has no effect"),
     ],
 )
 def test_bad_usage_ends_with_a_line_and_a_code(words: list[str], code: int, text: str, tmp_path: Path):
