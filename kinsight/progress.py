@@ -31,9 +31,9 @@ def console() -> Any:
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def say(text: str) -> None:
-    """One line for people, on standard error; nothing within `hosted`."""
-    if _hosts:
+def say(text: str, *, urgent: bool = False) -> None:
+    """One line for people, on standard error; within `hosted` only if urgent."""
+    if _hosts and not urgent:
         return
     console().print(text, markup=False)
 

@@ -210,11 +210,13 @@ def _placed(tree: Any, path: list[str], value: Any) -> Any:
 
 
 def _whole(path: str, found: Range) -> Range:
-    """Ends as integers where the setting takes integers alone."""
+    """Ends as integers where the setting takes integers alone, as floats elsewhere."""
+    if isinstance(found, Choices):
+        return found
     kinds = {setting.type_ for setting in settings(TrainSpec) if setting.name == path}
-    if isinstance(found, Interval) and kinds == {int} and found.low == int(found.low) and found.high == int(found.high):
+    if kinds == {int} and found.low == int(found.low) and found.high == int(found.high):
         return Interval(int(found.low), int(found.high), found.log)
-    return found
+    return Interval(float(found.low), float(found.high), found.log)
 
 
 def _checked(tree: Tree, where: str) -> TrainSpec:

@@ -1,7 +1,7 @@
-"""Class-disjoint folds of the training images, as lists that ordinary trainings read.
+"""Class-disjoint folds of the training images, as lists that ordinary trainings read; another split for each seed.
 
-folds/fold-0-train.parquet, folds/fold-0-held-out.parquet, ...: address, class name, the source's further columns
-folds/folds.json: how the classes were split; written last
+folds/split-0/fold-0-train.parquet, fold-0-held-out.parquet, ...: address, class name, the source's further columns
+folds/split-0/folds.json: how the classes were split for seed 0; written last
 """
 
 import json
@@ -31,8 +31,8 @@ class Fold(NamedTuple):
     images: int
 
 
-def split_classes(records: Records, spec: FoldSpec) -> np.ndarray:
-    """Fold of each class, int64 (C,); -1 for classes without images. The same for the same classes and seed.
+def split_classes(records: Records, spec: FoldSpec, seed: int) -> np.ndarray:
+    """Fold of each class, int64 (C,); -1 for classes without images. The same for the same classes and seeds.
 
     Folds are drawn at random and hold equally many classes, up to one; with `spec.together` super-classes go whole to
     the fold that has fewest. Raises SpecError, DataError where that leaves nothing to learn or to retrieve.
@@ -49,7 +49,7 @@ def split_classes(records: Records, spec: FoldSpec) -> np.ndarray:
             remedy=f"set it to at most {len(units)}",
         )
     fold_C = np.full(records.num_classes, -1, np.int64)
-    for unit in np.random.default_rng(spec.seed).permutation(units):
+    for unit in np.random.default_rng([spec.seed, seed]).permutation(units):
         sizes = np.bincount(fold_C[fold_C >= 0], minlength=spec.number)
         fold_C[present_P[unit_P == unit]] = int(sizes.argmin())
     _check_folds(records, fold_C, spec)
@@ -86,15 +86,16 @@ def _check_folds(records: Records, fold_C: np.ndarray, spec: FoldSpec) -> None:
             )
 
 
-def write_folds(records: Records, spec: FoldSpec, folder: storage.Address) -> list[Fold]:
-    """Write the lists below `folder`, or check that those there are the same; the folds.
+def write_folds(records: Records, spec: FoldSpec, seed: int, folder: storage.Address) -> list[Fold]:
+    """Write the lists of a seed's split below `folder`, or check that those there are the same; the folds.
 
     Raises SpecError when other folds are there, DataError where images have several labels or lie in shards.
     """
     if "offset" in records.table.column_names:
         raise DataError("compare.shards", "images inside shards cannot be listed", field=records.source)
     label_N = records.label_N  # one label each, or an error
-    fold_C = split_classes(records, spec)
+    fold_C = split_classes(records, spec, seed)
+    folder = folder.child(f"split-{seed}")
     header = {
         "format": FORMAT,
         "version": VERSION,

@@ -13,13 +13,12 @@ spec.yaml      the settings
 import contextlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from kinsight import progress, storage
 from kinsight.comparing.candidates import Candidate, Protocol, read_protocol
 from kinsight.comparing.final_test import FinalTest, read_test_records
-from kinsight.comparing.folds import FORMAT as FOLDS_FORMAT
-from kinsight.comparing.folds import HEADER as FOLDS_HEADER
 from kinsight.comparing.folds import Fold, write_folds
 from kinsight.comparing.page import write_page
 from kinsight.comparing.results import Comparison, Result, as_json, conclude
@@ -36,6 +35,7 @@ from kinsight.specs.load import of
 from kinsight.storage.local import remove_local
 from kinsight.training import train
 from kinsight.training.setup import prepare, read_training_records, settled
+from kinsight.training.signals import StopRequest, stop_requests
 
 HEADER = "compare.json"
 _OURS = ("runs", "folds", "studies", "test", "report", HEADER, "events.jsonl", "spec.yaml")
@@ -55,11 +55,18 @@ def run(spec: CompareSpec | Mapping[str, Any], *, overwrite: bool = False) -> Co
     return comparison
 
 
-def compare(spec: CompareSpec | Mapping[str, Any], *, overwrite: bool = False, trainer: Trainer = train) -> Comparison:
+def compare(
+    spec: CompareSpec | Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+    trainer: Trainer = train,
+    made_of: str | None = None,
+) -> Comparison:
     """Compare candidates; what `kinsight compare` does but for the table.
 
     Finished runs at the output are kept, unfinished ones gone on with, so that a comparison may be stopped at any time,
-    and extended by candidates, seeds and trials. overwrite: begin anew. trainer: carries out one run.
+    and extended by candidates, seeds and trials. overwrite: begin anew. trainer: carries out one run. made_of: whose
+    losses, miners and samplers it has, where they are others than ours.
     Raises SpecError and DataError before anything is trained, InterruptedRun after Ctrl-C, StorageError.
     """
     spec = of(CompareSpec, spec)
@@ -70,17 +77,18 @@ def compare(spec: CompareSpec | Mapping[str, Any], *, overwrite: bool = False, t
         _clear(output)
     records = read_training_records(protocol.base)
     test_records = read_test_records(spec)
-    folds = write_folds(records, spec.folds, output.address.child("folds"))
+    place = output.address.child("folds")
+    folds = {seed: write_folds(records, spec.folds, seed, place) for seed in _all_seeds(spec)}
     with output:
         output.pull(lambda name: name.startswith("studies/") or name == "events.jsonl")
         storage.write_text(output.path / "spec.yaml", printed_yaml(spec))
         events = progress.Events(output.path / "events.jsonl")
-        with contextlib.closing(events):
-            work = _Work(spec, protocol, folds, output, events, trainer)
+        with contextlib.closing(events), stop_requests() as stop:
+            work = _Work(spec, protocol, folds, output, events, trainer, stop)
             results = work.all_runs()
             if test_records is not None:
                 work.test(results, FinalTest(test_records, output.address))
-        comparison = conclude(spec, protocol, folds, results)
+        comparison = replace(conclude(spec, protocol, folds[spec.seed_list()[0]], results), made_of=made_of)
         write_page(comparison, output.path, told=spec.output)
         text = json.dumps(clean(as_json(comparison)), indent=1, ensure_ascii=False)
         storage.write_text(output.path / HEADER, text + "\n")
@@ -88,11 +96,20 @@ def compare(spec: CompareSpec | Mapping[str, Any], *, overwrite: bool = False, t
     return comparison
 
 
+def _all_seeds(spec: CompareSpec) -> list[int]:
+    """The seeds of the runs, and one of its own for tuning."""
+    seeds = spec.seed_list()
+    return [*seeds, _tuning_seed(spec)] if spec.trials else seeds
+
+
+def _tuning_seed(spec: CompareSpec) -> int:
+    return next(number for number in range(2**31) if number not in spec.seed_list())
+
+
 def _clear(output: storage.OutputDir) -> None:
     """Remove an earlier comparison; anything else is left alone."""
-    header = output.address.child(f"folds/{FOLDS_HEADER}")
-    ours = storage.exists(header) and json.loads(storage.read_text(header)).get("format") == FOLDS_FORMAT
-    if not ours:
+    settings = output.address.child("spec.yaml")
+    if not (storage.exists(settings) and storage.read_text(settings).startswith("job: compare\n")):
         return
     for name in _OURS:
         if output.is_remote:
@@ -108,23 +125,25 @@ class _Work:
         self,
         spec: CompareSpec,
         protocol: Protocol,
-        folds: list[Fold],
+        folds: dict[int, list[Fold]],
         output: storage.OutputDir,
         events: progress.Events,
         trainer: Trainer,
+        stop: StopRequest,
     ) -> None:
         self._spec, self._protocol, self._folds = spec, protocol, folds
-        self._output, self._events, self._trainer = output, events, trainer
+        self._output, self._events, self._trainer, self._stop = output, events, trainer, stop
         self._share = 0.0
 
     def all_runs(self) -> list[Result]:
         """Tuning, then every fold and seed; one result per candidate, without statistics."""
         spec = self._spec
         results = [Result(candidate) for candidate in self._protocol.candidates]
-        each = len(self._folds) * (spec.trials + len(spec.seed_list()))
+        each = spec.folds.number * (spec.trials + len(spec.seed_list()))
+        sizes = ", ".join(str(fold.classes) for fold in self._folds[spec.seed_list()[0]])
         progress.say(
-            f"comparing   {len(results)} candidates on {len(self._folds)} folds of "
-            f"{', '.join(str(fold.classes) for fold in self._folds)} classes; {len(results) * each} runs"
+            f"comparing   {len(results)} candidates on {spec.folds.number} folds of {sizes} classes; "
+            f"{len(results) * each} runs"
         )
         for name in self._protocol.ignored:
             progress.say(f"ignored     {name} of the base: the comparison sets it for all")
@@ -136,7 +155,7 @@ class _Work:
             for result in results:
                 self._tune(result)
             for seed in spec.seed_list():
-                for fold in range(len(self._folds)):
+                for fold in range(spec.folds.number):
                     for result in results:
                         made = self._run_of(result, fold, seed)
                         result.runs.append((made, self._carry_out(made)))
@@ -160,13 +179,13 @@ class _Work:
             return
         file = self._output.path / "studies" / f"{result.name}.jsonl"
         study = Study(file, result.candidate.ranges, result.candidate.declared, seed=self._spec.folds.seed)
-        seed = next(number for number in range(2**31) if number not in self._spec.seed_list())
+        seed, folds = _tuning_seed(self._spec), self._spec.folds.number
         result.trials = study.trials()[: self._spec.trials]
-        self._bar.skip_to(self._bar.done + len(result.trials) * len(self._folds))
+        self._bar.skip_to(self._bar.done + len(result.trials) * folds)
         while len(result.trials) < self._spec.trials:
             trial = study.next()
             outcomes = []
-            for fold in range(len(self._folds)):
+            for fold in range(folds):
                 made = self._make(result.candidate, fold, seed, trial.values, trial=trial.number, tried=True)
                 outcomes.append(self._carry_out(made))
             scores = [outcome.metrics.get(self._spec.metric) for outcome in outcomes]
@@ -184,9 +203,8 @@ class _Work:
         return self._make(result.candidate, fold, seed, chosen.values, trial=number)
 
     def _make(self, candidate: Candidate, fold: int, seed: int, values: dict[str, Any], **trial: Any) -> Run:
-        return make_run(
-            self._protocol, candidate, self._folds, self._output.address, fold=fold, seed=seed, values=values, **trial
-        )
+        folds, output = self._folds[seed], self._output.address
+        return make_run(self._protocol, candidate, folds, output, fold=fold, seed=seed, values=values, **trial)
 
     def _carry_out(self, made: Run) -> Outcome:
         self._share = 0.0
@@ -195,18 +213,21 @@ class _Work:
         try:
             outcome = carry_out(made, self._protocol, self._trainer)
         except (InterruptedRun, KeyboardInterrupt):
-            raise InterruptedRun(
-                "compare.interrupted",
-                f"stopped in run {made.name}; {int(self._bar.done)} of {self._bar.total:,} runs are done and kept in "
-                f"{self._spec.output}",
-                remedy="give the same command again to go on",
-            ) from None
+            raise self._interrupted(f"in run {made.name}") from None
         if known:
             self._bar.skip_to(round(self._bar.done + 1))
         else:
             self._bar.advance(1 - self._share)
             self._tell(made, outcome)
+        if self._stop.wanted:
+            raise self._interrupted(f"after run {made.name}")
         return outcome
+
+    def _interrupted(self, where: str) -> InterruptedRun:
+        done = f"{int(self._bar.done)} of {self._bar.total:,} runs are done and kept in {self._spec.output}"
+        return InterruptedRun(
+            "compare.interrupted", f"stopped {where}; {done}", remedy="give the same command again to go on"
+        )
 
     def _tell(self, made: Run, outcome: Outcome) -> None:
         """What a run came to, as an event; a failure also for people."""
@@ -231,10 +252,12 @@ class _Work:
             for result in results
             for seed in self._spec.seed_list()
         ]
-        whole = [(result, runs) for result, runs in groups if len(runs) == len(self._folds)]
+        whole = [(result, runs) for result, runs in groups if len(runs) == self._spec.folds.number]
         with (
             contextlib.closing(images),
             progress.task("test", sum(len(runs) for _, runs in whole), "models", events=self._events) as bar,
         ):
             for result, runs in whole:
                 result.tests.append(images.measure(runs, bar.advance))
+                if self._stop.wanted:
+                    raise self._interrupted("while the test images were measured")

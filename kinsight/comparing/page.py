@@ -52,6 +52,7 @@ def page(comparison: Comparison) -> str:
     style = f"<style>{asset('report.css')}</style><nav>{links}</nav>"
     names = len(comparison.results)
     lead = f"{names} candidates, {design_words(comparison)}, {budget_words(comparison)} a run."
+    lead += f" Losses, miners and samplers of {comparison.made_of}." if comparison.made_of else ""
     return document(
         "Comparison",
         [style, *(text for _, text in parts.values())],
@@ -134,8 +135,8 @@ def _tuning(comparison: Comparison) -> str:
         rows.append((found.name, values, ranges, f"{len(found.trials)}" + (f", {failed} failed" if failed else "")))
     note = (
         f"Each candidate had {comparison.spec.trials} trials, each on all folds, with a seed that no run above has. "
-        "The values were chosen on the same classes that the table measures on, so that its numbers are somewhat too "
-        "high, for all alike; those on test images are not."
+        "The values were chosen on a split of their own of the same classes that the table measures on, so that its "
+        "numbers may be somewhat too high, for all alike; those on test images are not."
     )
     return section("Tuning", table(("Candidate", "Chosen", "Ranges", "Trials"), rows), note=note, anchor="tuning")
 
@@ -205,7 +206,7 @@ def _equal(comparison: Comparison) -> str:
     images = ", ".join(f"{fold.images:,}" for fold in comparison.folds)
     rows: list[Sequence[object]] = [
         ("budget of a run", budget_words(comparison)),
-        ("classes held out, by fold", folds),
+        ("classes held out, by fold (another split for each seed)", folds),
         ("images held out, by fold", images),
         ("seeds", ", ".join(map(str, comparison.spec.seed_list()))),
     ]

@@ -59,12 +59,16 @@ class Result:
 
 @dataclass
 class Comparison:
-    """All there is to say; results: best first."""
+    """All there is to say. folds: of the first seed; the others' hold other classes. results: best first.
+
+    made_of: whose losses, miners and samplers these are, where they are others than ours.
+    """
 
     spec: CompareSpec
     protocol: Protocol
     folds: list[Fold]
     results: list[Result]
+    made_of: str | None = None
 
     @property
     def failed(self) -> list[tuple[Run, Outcome]]:
@@ -143,6 +147,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "format": FORMAT,
         "version": VERSION,
         "kinsight": __version__,
+        "made_of": comparison.made_of,
         "metric": spec.metric,
         "budget": {protocol.budget[0]: protocol.budget[1]},
         "model": spec.keep,

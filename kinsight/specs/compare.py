@@ -16,7 +16,7 @@ class FoldSpec(Spec):
     """Class-disjoint cross-validation: each class is held out once."""
 
     number: int = Field(default=4, ge=2, le=100, description="parts the training classes are split into")
-    seed: int = Field(default=0, ge=0, lt=2**31, description="seed of the split")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="seed of the splits; each seed of the runs has its own")
     together: str | None = Field(
         default=None, description="column whose values (super-classes) are held out whole; group: the source's"
     )

@@ -66,6 +66,11 @@ JOBS: dict[str, Job] = {
     "bench evaluate": Job(
         "time retrieval metrics", "kinsight.specs.bench:BenchEvaluate", "kinsight.bench.evaluate:run"
     ),
+    "bench compare": Job(
+        "compare with another library's losses",
+        "kinsight.specs.bench_compare:BenchCompare",
+        "kinsight.bench.compare:run",
+    ),
     "bench decode": Job("time image decoding", "kinsight.specs.bench:BenchDecode", "kinsight.bench.decode:run"),
     "bench check": Job(
         "plant faults and find them again", "kinsight.specs.bench:BenchCheck", "kinsight.bench.check:run"

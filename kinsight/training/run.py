@@ -3,7 +3,7 @@
 import contextlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,13 @@ class TrainResult:
     steps: int
 
 
-def train(spec: TrainSpec | Mapping[str, Any], *, overwrite: bool = False) -> TrainResult:
+def train(
+    spec: TrainSpec | Mapping[str, Any], *, overwrite: bool = False, adapt: Callable[[Prepared], None] | None = None
+) -> TrainResult:
     """Train a model; the same as `kinsight train`.
 
-    spec: the settings, or a mapping of them. overwrite: replace what an earlier run left at the output.
+    spec: the settings, or a mapping of them. overwrite: replace what an earlier run left at the output. adapt: changes
+    what the training consists of before it begins, such as the objective; in one process only.
     An unfinished run of the same settings is gone on with. Raises KinsightError: SpecError and DataError for what
     must be mended first, RunError for a training that failed, InterruptedRun after Ctrl-C with the state saved.
     """
@@ -54,7 +57,8 @@ def train(spec: TrainSpec | Mapping[str, Any], *, overwrite: bool = False) -> Tr
     processes = spec.nproc or default_processes(spec.device)
     if under_launcher() or processes == 1:
         with process_group(device):
-            return _train_here(settled(spec), overwrite)
+            return _train_here(settled(spec), overwrite, adapt)
+    assert adapt is None, "what is changed here would not be in other processes"
     check_processes(spec, device, processes)
     with tempfile.TemporaryDirectory(prefix="kinsight-") as folder:
         file = Path(folder) / "spec.json"
@@ -63,7 +67,7 @@ def train(spec: TrainSpec | Mapping[str, Any], *, overwrite: bool = False) -> Tr
     return _result(spec, json.loads(storage.read_text(storage.Address.parse(spec.output).child(HEADER))))
 
 
-def _train_here(spec: TrainSpec, overwrite: bool) -> TrainResult:
+def _train_here(spec: TrainSpec, overwrite: bool, adapt: Callable[[Prepared], None] | None) -> TrainResult:
     """This process's part; every rank calls it."""
     with (
         kept_memory(),
@@ -74,6 +78,8 @@ def _train_here(spec: TrainSpec, overwrite: bool) -> TrainResult:
         if spec.resume_from is not None and run.is_new and is_main():
             find_state(spec.resume_from)  # before the folder is taken
         run.begin()
+        if adapt is not None:
+            adapt(prepared)
         _resume(prepared, run)
         record = Record(run.path if is_main() else None, from_step=prepared.training.position.step)
         with contextlib.closing(record), stop_requests() as stop:
