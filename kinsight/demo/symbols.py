@@ -22,7 +22,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -145,16 +145,16 @@ def pictures(symbol: Symbol, *, seed: int, images: int) -> np.ndarray:
     by_pen = round(images * PEN_SHARE) if symbol.pens else 0
     turn = rng.permutation(len(symbol.faces))
     faces = [symbol.faces[turn[n % len(turn)]] for n in range(images - by_pen)]
-    printed = distort(np.stack([_ink(face, symbol.code) for face in faces]), rng, side=SIDE, fit=FIT)
+    ink = {face: _ink(face, symbol.code) for face in dict.fromkeys((*faces, *symbol.pens))}
+    printed = distort(np.stack([ink[face] for face in faces]), rng, side=SIDE, fit=FIT)
     if not by_pen:
         return printed
-    line_NSS = thin(np.stack([_ink(face, symbol.code) > INK for face in symbol.pens]))
+    line_NSS = thin(np.stack([ink[face] > INK for face in symbol.pens]))
     pen = [0 if n % 2 == 0 else 1 + (n // 2) % max(1, len(symbol.pens) - 1) for n in range(by_pen)]  # half the plainest
     drawn_NSS = widen(line_NSS, _PEN_RADIUS)[np.minimum(pen, len(symbol.pens) - 1)].astype(np.uint8) * 255
     return np.concatenate([printed, distort(drawn_NSS, rng, side=SIDE, fit=FIT, how=_BY_HAND)])
 
 
-@cache
 def _ink(face: str, code: int) -> np.ndarray:
     ink = glyph(face, code)
     if ink is None:
