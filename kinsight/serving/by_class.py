@@ -20,13 +20,10 @@ _POOL, _POOL_PER_CLASS, _POOL_MOST = 400, 32, 20_000  # items looked at
 
 @dataclass(frozen=True)
 class Preference:
-    """Classes whose items hold something in `column` rank as if `by` more similar; nothing else changes for them, and
-    none is lifted from below `accepted_from` over a class that reaches it.
-    """
+    """Classes whose items hold something in `column` rank as if `by` more similar; nothing else changes for them."""
 
     column: str
     by: float
-    accepted_from: float | None = None
 
 
 @dataclass
@@ -52,7 +49,8 @@ def nearest_classes(
 ) -> list[dict[str, Any]]:
     """The k first classes, best first: the nearest item of each, `similarity` (the evidence), and in `evidence` the
     nearest item's own similarity (best), how many of the class's items (items), of how many it has (of), are among the
-    NEAREST (among), and whether it was preferred. Fewer than k where the nearest 20,000 items are of fewer classes.
+    NEAREST (among), with a preference also whether it is `preferred` and the similarity of the class
+    that is nearest without it (most). Fewer than k where the nearest 20,000 items are of fewer classes.
 
     Items without a label are entries of their own.
     """
@@ -62,23 +60,19 @@ def nearest_classes(
         if len(classes) >= k or pool >= min(len(index), _POOL_MOST):
             break
         pool = min(4 * pool, _POOL_MOST)
-    lift, limit = (preference.by, preference.accepted_from) if preference is not None else (0.0, None)
+    lift = preference.by if preference is not None else 0.0
     similarity = {one.row: one.similarity(floor) for one in classes}
-
-    def place(one: _Class) -> tuple[bool, float, int]:
-        accepted = limit is not None and similarity[one.row] >= limit
-        return not accepted, -(similarity[one.row] + lift * one.preferred), one.row
-
-    classes.sort(key=place)
+    classes.sort(key=lambda one: (-(similarity[one.row] + lift * one.preferred), one.row))
+    most = max(similarity.values(), default=0.0)
     return [
-        {"row": one.row, **one.item, "similarity": similarity[one.row], "evidence": _told(one, preference)}
+        {"row": one.row, **one.item, "similarity": similarity[one.row], "evidence": _told(one, preference, most)}
         for one in classes[:k]
     ]
 
 
-def _told(one: _Class, preference: Preference | None) -> dict[str, Any]:
+def _told(one: _Class, preference: Preference | None, most: float) -> dict[str, Any]:
     told = {"best": one.similarities[0], "items": one.among_nearest, "of": one.size, "among": NEAREST}
-    return told if preference is None else told | {"preferred": one.preferred}
+    return told if preference is None else told | {"preferred": one.preferred, "most": most}
 
 
 def _gather(

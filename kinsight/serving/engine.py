@@ -73,7 +73,7 @@ class Engine:
             _check_column(index, spec.prefer)
         metric, normalized = (index.metric, index.header.normalized) if index is not None else ("cosine", None)
         self.limit = find_limit(spec.bundle, spec.fmr, spec.threshold, metric, normalized)
-        self.preference = None if spec.prefer is None else Preference(spec.prefer, spec.prefer_by, self.limit.threshold)
+        self.preference = None if spec.prefer is None else Preference(spec.prefer, spec.prefer_by)
         size = self.model.image.image_size
         channels = 3 if self.model.image.color == "rgb" else 1
         self.model.vectors(torch.zeros(1, channels, size, size, dtype=torch.uint8))  # the first pass is slow: now
@@ -144,7 +144,7 @@ class Engine:
         ]
         best = results[0] if results else None
         return {
-            "accepted": best["accepted"] if best else None,
+            "accepted": self.accepts(_most_similar(best)) if best else None,
             "label": best["label"] if best else None,
             "version": index.version,
             "by": by,
@@ -185,6 +185,11 @@ def _nearest_items(index: Index, query_1D: torch.Tensor, k: int, exclude: torch.
     similarities = hits.similarity_QK[0, : len(rows)].tolist()
     found = zip(rows, similarities, index.items(rows).to_pylist(), strict=True)
     return [{"row": row, **item, "similarity": similarity} for row, similarity, item in found]
+
+
+def _most_similar(best: dict[str, Any]) -> float:
+    """What decides whether the answer is a match: a preference chooses among near twins, not whether there is one."""
+    return best.get("evidence", {}).get("most", best["similarity"])
 
 
 def _check_column(index: Index, name: str | None) -> None:

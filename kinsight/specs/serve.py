@@ -31,8 +31,7 @@ class ServeSpec(Spec):
         default=0.05,
         gt=0,
         le=2,
-        description="similarity that a preferred class is lifted by in ranking, only there, and not over accepted ones "
-        "unless it is accepted itself",
+        description="similarity that a preferred class is lifted by in ranking, and only there",
     )
     fmr: float | None = Field(
         default=None, gt=0, lt=1, description="accept at this measured false-match rate; null: the bundle's strictest"

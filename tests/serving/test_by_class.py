@@ -73,15 +73,7 @@ def test_a_preference_moves_the_rank_and_nothing_else(index: Index):
     assert [one["label"] for one in lifted[1:]] == [one["label"] for one in plain if one["label"] != "class <2>"]
     assert {one["label"]: one["similarity"] for one in lifted} == {one["label"]: one["similarity"] for one in plain}
     assert [one["evidence"]["preferred"] for one in lifted] == [True] + [False] * 5
-
-
-def test_a_preference_lifts_nothing_unaccepted_over_what_is_accepted(index: Index):
-    query_D = torch.randn(16, generator=torch.Generator().manual_seed(1))
-    plain = nearest_classes(index, query_D[None], 6, exclude_1=None, preference=None)
-    place = [one["label"] for one in plain].index("class <2>")
-    limit = (plain[place]["similarity"] + plain[place - 1]["similarity"]) / 2
-    lifted = nearest_classes(index, query_D[None], 6, exclude_1=None, preference=Preference("common", 2.0, limit))
-    assert lifted == [one | {"evidence": one["evidence"] | {"preferred": one["label"] == "class <2>"}} for one in plain]
+    assert {one["evidence"]["most"] for one in lifted} == {plain[0]["similarity"]}
 
 
 def test_a_class_of_many_items_does_not_hide_the_others(made: Path, tmp_path: Path):
@@ -121,8 +113,13 @@ def test_items_and_preferences_by_the_servers_settings(made: Path):
     place = {"bundle": str(made / "run"), "index": str(made / "index"), "port": 0}
     with in_background(ServeSpec(**place, by="items")) as address:
         assert ask(f"{address}/v1/search?k=24", {"row": 0})[1]["by"] == "items"
-    with in_background(ServeSpec(**place, prefer="common", prefer_by=2, threshold=-1)) as address:
-        assert ask(f"{address}/v1/search", {"row": 20})[1]["label"] == "class <2>"
+    with in_background(ServeSpec(**place, prefer="common", prefer_by=2, threshold=0.9)) as address:
+        _, answer = ask(f"{address}/v1/search?k=1", {"row": 20})
+        best = answer["results"][0]
+        assert answer["label"] == best["label"] == "class <2>"
+        # A match, because the nearest class is one; the preferred one itself need not be.
+        assert best["evidence"]["most"] >= 0.9 and answer["accepted"] is True
+        assert best["similarity"] < best["evidence"]["most"] and best["accepted"] == (best["similarity"] >= 0.9)
 
 
 @pytest.mark.parametrize(

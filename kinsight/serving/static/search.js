@@ -104,8 +104,9 @@ function showVerdict(answer, best) {
   const limit = answer.threshold.toFixed(3), nearest = answer.by === "classes" ? "first" : "nearest";
   verdict.replaceChildren(
     make("strong", "", answer.accepted ? nameOf(best) : "Unknown"),
-    make("span", "", answer.accepted
-      ? [alsoOf(best), `similarity ${best.similarity.toFixed(3)}, accepted from ${limit} on`].filter(Boolean).join("; ")
+    make("span", "", answer.accepted && !best.accepted
+      ? [alsoOf(best), `similarity ${best.similarity.toFixed(3)}, preferred to a twin with ${best.evidence.most.toFixed(3)}; accepted from ${limit} on`].filter(Boolean).join("; ")
+      : answer.accepted ? [alsoOf(best), `similarity ${best.similarity.toFixed(3)}, accepted from ${limit} on`].filter(Boolean).join("; ")
       : `the ${nearest} (${nameOf(best)}) has ${best.similarity.toFixed(3)}; accepted from ${limit} on`));
 }
 
