@@ -21,7 +21,8 @@ def flat_numbers(spec: CheckSpec, findings: Findings) -> dict[str, Any]:
 
     `data.images`, `data.classes`, `data.class_images.min|median|max`, `data.imbalance` (largest over smallest class),
     the same for `validation`; `classes_shared`; per finding `<finding>` and `<set>.<finding>`: numbers of images;
-    `near.least_alike`, ...: the thresholds used. `cleaned.images`, `cleaned.kept.<finding>`: see `cleaned_words`; `cleaned.list`: its address.
+    `near.least_alike`, ...: the thresholds used. `cleaned.images`, `cleaned.kept.<finding>`: see `cleaned_words`;
+    `cleaned.list`: its address.
     """
     joint = findings.joint
     numbers: dict[str, Any] = {"format": FORMAT, "version": VERSION, "kinsight": __version__}

@@ -37,7 +37,7 @@ def print_table(comparison: Comparison) -> None:
 
 def _table(title: str, columns: list[str]) -> Table:
     table = Table(title=title, box=SIMPLE_HEAD)
-    table.add_column("candidate", overflow="fold")
+    table.add_column("candidate", no_wrap=True, min_width=9, max_width=28)
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     return table
@@ -49,7 +49,7 @@ def _test_table(comparison: Comparison) -> Table:
     names = (comparison.spec.metric, "recall@1")
     pairs = [(kind, name) for kind in kinds for name in dict.fromkeys(names)]
     words = {"separate": "one model", "concatenated": "all folds"}
-    table = _table("test images", [f"{display_name(name)}, {words[kind]}" for kind, name in pairs])
+    table = _table("test images", [f"{display_name(name)},\n{words[kind]}" for kind, name in pairs])
     for result in comparison.results:
         found = [result.test_mean(name, kind, comparison.spec.alpha) for kind, name in pairs]
         table.add_row(result.name, *map(around, found))

@@ -76,8 +76,9 @@ def run(spec: EvaluateSpec | Mapping[str, Any], *, overwrite: bool = False) -> E
 def evaluate(spec: EvaluateSpec | Mapping[str, Any], *, overwrite: bool = False) -> EvaluationResult:
     """Measure retrieval and verification; what `kinsight evaluate` does.
 
-    An evaluation of the same settings at the output is replaced, one of others with `overwrite` alone. Raises KinsightError: SpecError, also for an output that holds something else; StorageError; DataError for data that
-    no metric can be computed on.
+    An evaluation of the same settings at the output is replaced, one of others with `overwrite` alone. Raises
+    KinsightError: SpecError, also for an output that holds something else; StorageError; DataError for data that no
+    metric can be computed on.
     """
     spec = of(EvaluateSpec, spec)
     output = storage.OutputDir(spec.output)

@@ -115,9 +115,7 @@ def exact_pairs(query: GridVectors, gallery: GridVectors, query_P: Tensor, galle
 
 def check_metric(metric: str) -> None:
     if metric not in ("cosine", "ip", "l2"):
-        raise SpecError(
-            "neighbors.metric", f"metric={metric!r}: must be 'cosine', 'ip' or 'l2'", remedy="use 'cosine'"
-        )
+        raise SpecError("neighbors.metric", f"metric={metric!r}: must be 'cosine', 'ip' or 'l2'", remedy="use 'cosine'")
 
 
 def row_norms(side_ND: Tensor, name: str, metric: Metric) -> Tensor:

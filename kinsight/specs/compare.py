@@ -174,8 +174,8 @@ class CompareSpec(Spec):
         untuned = [name for name in self.candidates if name not in ranges]
         if self.trials and not self.tune and untuned:
             raise ValueError(
-                f"trials={self.trials}, but candidates.{untuned[0]} has nothing to tune: give it a range under tune, or "
-                "set a range for all; all candidates are tuned with the same number of trials, or none"
+                f"trials={self.trials}, but candidates.{untuned[0]} has nothing to tune: give it a range under tune, "
+                "or set a range for all; all candidates are tuned with the same number of trials, or none"
             )
         return self
 
