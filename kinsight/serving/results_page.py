@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from kinsight.reports import html
 from kinsight.reports.images import Images
-from kinsight.serving.engine import Limit
+from kinsight.serving.limits import Limit
 from kinsight.serving.queries import Queries
 
 _SIDE = 224  # pixels, twice what is shown

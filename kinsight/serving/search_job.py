@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from kinsight import progress, storage
 from kinsight.errors import SpecError
 from kinsight.indexing import Hits, Index
-from kinsight.serving.engine import Limit, find_limit
+from kinsight.serving.limits import Limit, find_limit
 from kinsight.serving.queries import Queries, find_queries
 from kinsight.serving.results_page import results_page
 from kinsight.serving.results_table import print_table

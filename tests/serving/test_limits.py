@@ -6,7 +6,7 @@ import torch
 from kinsight.errors import SpecError
 from kinsight.models import ThresholdPoint, Thresholds, load_header, write_thresholds
 from kinsight.neighbors import pair_similarity
-from kinsight.serving.engine import find_limit
+from kinsight.serving.limits import find_limit
 
 
 @pytest.fixture
