@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from kinsight import progress, storage
-from kinsight.comparing.results import BEST, SAME, UNKNOWN, Comparison, Result, held_equal
+from kinsight.comparing.results import BEST, SAME, UNKNOWN, WORSE, Comparison, Result, held_equal
 from kinsight.comparing.runs import METRICS
+from kinsight.comparing.statistics import Mean
 from kinsight.comparing.table import (
     around,
     budget_words,
@@ -26,6 +27,7 @@ from kinsight.reports.intervals import Row, interval_chart
 from kinsight.reports.page import FOLDER, PAGE
 from kinsight.reports.words import display_name, percent
 
+_WORDS = {SAME: "not significantly different", WORSE: "significantly worse"}
 _COLOURS = {BEST: 2, SAME: 0, UNKNOWN: 0}
 _WORSE = 1
 
@@ -67,7 +69,8 @@ def _short(comparison: Comparison) -> str:
     if mean is None:
         return section("In short", *(paragraph(line) for line in conclusions(comparison)), anchor="short")
     alike = sum(other.verdict == SAME for other in comparison.results)
-    bounds = f"{percent(mean.low)} to {percent(mean.high)}" if mean.low is not None else "one run"
+    low, high = _within(mean)
+    bounds = f"{percent(low)} to {percent(high)}" if low is not None else "one run"
     cards = [
         ("highest mean", best.name, f"{display_name(metric)} of classes held out"),
         (display_name(metric), percent(mean.mean), bounds),
@@ -80,9 +83,15 @@ def _candidates(comparison: Comparison) -> str:
     metric = comparison.spec.metric
     names = [metric, *(name for name in METRICS if name != metric)]
     differing = any(found.candidate.differs for found in comparison.results)
-    columns = ["Candidate", *map(display_name, names), "To the best", "p (Holm)", "Verdict", "Runs"]
+    columns = ["Candidate", *map(display_name, names), "To the best", "p (Holm)", "Verdict"]
     rows = [_row(found, names, metric, differing) for found in comparison.results]
     columns += ["Not held equal"] if differing else []
+    if comparison.failed:
+        columns.append("Runs")
+        rows = [
+            [*row, f"{len(found.done)} of {len(found.runs)}"]
+            for row, found in zip(rows, comparison.results, strict=True)
+        ]
     drawn = [_interval(found, metric) for found in comparison.results if found.done]
     legend = [(2, "best"), (0, "not significantly different"), (_WORSE, "significantly worse")]
     label = f"{display_name(metric)} on classes held out; faint: single runs"
@@ -107,9 +116,9 @@ def _model_words(comparison: Comparison) -> str:
 
 
 def _row(found: Result, names: list[str], metric: str, differing: bool) -> list[str]:
-    cells = [shown(found.means[name], bounds=name == metric) for name in names]
-    runs = f"{len(found.done)} of {len(found.runs)}" if len(found.done) < len(found.runs) else str(len(found.runs))
-    row = [found.name, *cells, difference(found), p_value(found).removesuffix(", not sig."), found.verdict, runs]
+    cells = [around(found.means[name]) if name == metric else shown(found.means[name], bounds=False) for name in names]
+    verdict = _WORDS.get(found.verdict, found.verdict)
+    row = [found.name, *cells, difference(found), p_value(found).removesuffix(", not sig."), verdict]
     if differing:
         row.append("; ".join(f"{path} {new}, not {old}" for path, old, new in found.candidate.differs))
     return row
@@ -119,7 +128,14 @@ def _interval(found: Result, metric: str) -> Row:
     mean = found.means[metric]
     assert mean is not None, "a candidate with runs has a mean"
     values = list(found.values(metric).values())
-    return Row(found.name, values, mean.mean, mean.low, mean.high, _COLOURS.get(found.verdict, _WORSE))
+    return Row(found.name, values, mean.mean, *_within(mean), _COLOURS.get(found.verdict, _WORSE))
+
+
+def _within(mean: Mean) -> tuple[float | None, float | None]:
+    """Bounds as far as shares go: Student's interval over few runs may reach beyond."""
+    if mean.low is None or mean.high is None:
+        return None, None
+    return max(mean.low, 0.0), min(mean.high, 1.0)
 
 
 def _tuning(comparison: Comparison) -> str:

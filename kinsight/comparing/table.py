@@ -22,9 +22,7 @@ def print_table(comparison: Comparison) -> None:
     for result in comparison.results:
         cells = [around(result.means[name]) if name == spec.metric else shown(result.means[name], bounds=False)
                  for name in names]  # fmt: skip
-        paired = result.against
-        gap = f"{paired.difference:+.3f} ± {(paired.high - paired.low) / 2:.3f}" if paired is not None else ""
-        table.add_row(result.name, *cells, gap or difference(result), p_value(result))
+        table.add_row(result.name, *cells, difference(result), p_value(result))
     console = Console()
     if not console.is_terminal:
         console = Console(width=max(console.width, _NARROW))
@@ -114,11 +112,11 @@ def shown(mean: Mean | None, *, bounds: bool = True) -> str:
 
 
 def difference(result: Result) -> str:
-    """`-0.021 [-0.030, -0.012]`."""
+    """`-0.021 ± 0.009`."""
     if result.verdict == BEST:
         return "best"
     paired = result.against
-    return f"{paired.difference:+.3f} [{paired.low:+.3f}, {paired.high:+.3f}]" if paired is not None else "-"
+    return f"{paired.difference:+.3f} ± {(paired.high - paired.low) / 2:.3f}" if paired is not None else "-"
 
 
 def p_value(result: Result) -> str:

@@ -36,6 +36,7 @@ LOSSES = [
 ] + [{"kind": "contrastive", "memory": {"size": 32}}]  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")  # of the library with numpy 2
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: "-".join([loss["kind"], *list(loss)[1:]]))
 def test_counterparts_have_gradients(loss: dict, images: Path) -> None:
     import torch
