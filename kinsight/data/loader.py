@@ -1,5 +1,6 @@
 """Batches of images in the order they are asked for, read and decoded by worker processes that live across epochs."""
 
+import os
 import signal
 import sys
 import tempfile
@@ -7,7 +8,9 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -219,7 +222,7 @@ class _Pool:
                 collate_fn=_unchanged,  # type: ignore[arg-type]
                 pin_memory=torch.cuda.is_available(),
                 multiprocessing_context=context,
-                worker_init_fn=_start_worker,
+                worker_init_fn=partial(_start_worker, dict(os.environ) if method == "forkserver" else None),
                 persistent_workers=True,
                 generator=torch.Generator(),  # else starting workers would draw from the training's own randomness
             )
@@ -260,9 +263,23 @@ class _Requests:
         return iter(self.source)
 
 
-def _start_worker(number: int) -> None:
-    """Ctrl-C reaches all processes of a terminal; only the main one answers, and ends the others."""
+def _start_worker(environment: dict[str, str] | None, number: int) -> None:
+    """Ctrl-C reaches all processes of a terminal; only the main one answers, and ends the others.
+
+    environment: of the process that reads, where workers come from a server of forks: that may have been started before
+    credentials were set.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = _say_unless_alone
+    if environment is not None:
+        os.environ.clear()
+        os.environ.update(environment)
+
+
+def _say_unless_alone(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The thread that hands tensors over tells of a main process that is gone, which that one has said itself."""
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)
 
 
 @contextmanager

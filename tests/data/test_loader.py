@@ -237,6 +237,11 @@ def test_available_memory_is_known_here():
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_storage_error_comes_through_as_it_is(workers, monkeypatch):
+    """Also where the server that forks workers has been started without these settings."""
+    for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(StorageError, match="credentials"):
+        list(iterate(records_of(["s3://bucket/a.jpg"]), SMALL, batch_size=4, workers=workers))
     monkeypatch.setenv("KINSIGHT_S3_ENDPOINT", "not a host")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "x")

@@ -32,7 +32,7 @@ def test_images_find_themselves_and_are_judged_by_the_bundles_threshold(made, ca
     found = _search(made, images=images, bundle=str(made / "run"), k=3)
     assert found.column_names == [
         *("query", "rank", "id", "label", "similarity", "accepted", "uri"),
-        *("character", "note"),
+        *("character", "note", "common"),
     ]
     assert found["query"].to_pylist() == [images[0]] * 3 + [images[1]] * 3
     assert found["rank"].to_pylist() == [1, 2, 3] * 2
