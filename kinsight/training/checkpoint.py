@@ -100,6 +100,8 @@ def remove_incomplete(folder: Path) -> None:
 def initial_weights(address: str) -> Initial | None:
     """The network of a checkpoint, to start another training from; None where the address is no checkpoint.
 
+    The weights as they were trained at that step; an average of them (`ema`) is what a run's bundle has.
+
     Raises DataError for one that was altered or is of another version, StorageError.
     """
     place = storage.Address.parse(address)
