@@ -1,4 +1,4 @@
-"""Every loss over pairs against its loop in float64, over every relation, whole and in blocks of a single anchor."""
+"""Every loss over pairs against its loop in float64, over every relation, whole, in blocks of a single anchor and pair by pair."""
 
 import itertools
 
@@ -47,12 +47,13 @@ def expected(case: Case, emb_BD: Tensor, relation: Relation, target: Tensor) -> 
     ).sum()
 
 
-@pytest.mark.parametrize("in_blocks", [False, True], ids=["whole", "blocks"])
+@pytest.mark.parametrize("carried", ["whole", "in blocks", "pair by pair"])
 @pytest.mark.parametrize("relation", RELATIONS)
 @pytest.mark.parametrize("name", CASES)
-def test_value_and_gradient(name: str, relation: str, in_blocks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if in_blocks:
+def test_value_and_gradient(name: str, relation: str, carried: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if carried != "whole":
         monkeypatch.setattr(pairs, "_BLOCK_NUMBERS", 1)
+        monkeypatch.setattr(pairs, "_SPARSE", 1 if carried == "pair by pair" else 10**9)
     reads, target = RELATIONS[relation]
     emb_BD, copy_BD = rows().requires_grad_(), rows().requires_grad_()
     loss = CASES[name].loss(emb_BD, target, relation=reads)
