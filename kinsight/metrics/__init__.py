@@ -5,7 +5,7 @@
 "same or different". `class_table` and `bootstrap_intervals` say where and how surely.
 """
 
-from kinsight.metrics.classes import ClassTable, Interval, bootstrap_intervals, class_table
+from kinsight.metrics.classes import ClassTable, Interval, bootstrap_intervals, class_table, label_table
 from kinsight.metrics.curve_intervals import pair_intervals
 from kinsight.metrics.pairs import DrawnPairs, draw_pairs
 from kinsight.metrics.ranking import (
@@ -17,7 +17,7 @@ from kinsight.metrics.ranking import (
     recall_at,
     reciprocal_rank,
 )
-from kinsight.metrics.related import AlikeAt
+from kinsight.metrics.related import AlikeAt, AlikePairs
 from kinsight.metrics.relation import PairRelation, SameLabel
 from kinsight.metrics.reordered import Reordered
 from kinsight.metrics.retrieval import RetrievalResult, retrieval_metrics
@@ -39,6 +39,7 @@ from kinsight.metrics.verification import (
 
 __all__ = [
     "AlikeAt",
+    "AlikePairs",
     "ClassTable",
     "DrawnPairs",
     "FoldAccuracy",
@@ -61,6 +62,7 @@ __all__ = [
     "draw_pairs",
     "eer",
     "fold_accuracy",
+    "label_table",
     "map_at_r",
     "pair_intervals",
     "precision_at",

@@ -35,6 +35,14 @@ def class_table(
     return ClassTable(class_C, count_C, {name: sum_C / count_C for name, sum_C in zip(names, sum_MC, strict=True)})
 
 
+def label_table(
+    labels_QL: Tensor, per_query: Mapping[str, Tensor], names: Sequence[str] = ("recall@1", "r_precision", "map@r")
+) -> ClassTable:
+    """`class_table` for several labels a query, int64 (Q, L) padded with -1: a query counts under each of them."""
+    row_M, place_M = (labels_QL >= 0).nonzero(as_tuple=True)
+    return class_table(labels_QL[row_M, place_M], {name: per_query[name].cpu()[row_M] for name in names}, names)
+
+
 def bootstrap_intervals(
     class_Q: Tensor,
     per_query: Mapping[str, Tensor],

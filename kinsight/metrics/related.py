@@ -52,3 +52,42 @@ class AlikeAt:
 
         found = related_ranks(query_QD, related, gallery_ND, metric=metric, device=device)
         return found if whole else replace(found, depth_Q=found.positives_Q.clamp(min=positives_max_rank))
+
+
+@dataclass(frozen=True)
+class AlikePairs:
+    """A gallery item is relevant to a query where it is said so: bool (Q, N). A `PairRelation` for a block of queries.
+
+    exclude_Q: int64, the gallery's row that is the query itself; None: none is. It may not be marked as relevant.
+    """
+
+    positive_QN: Tensor
+    exclude_Q: Tensor | None = None
+
+    @property
+    def query_class_Q(self) -> Tensor:
+        """See `PairRelation`."""
+        return torch.arange(len(self.positive_QN))
+
+    def positive_ranks(
+        self,
+        query_QD: Tensor,
+        gallery_ND: Tensor | None,
+        *,
+        metric: Metric,
+        first_max_rank: int,
+        whole: bool,
+        positives_max_rank: int,
+        device: torch.device | str | None,
+    ) -> PositiveRanks:
+        """See `PairRelation`."""
+        assert gallery_ND is not None, "the pairs are of queries and a gallery"
+        found = related_ranks(
+            query_QD,
+            lambda here: self.positive_QN[here],
+            gallery_ND,
+            metric=metric,
+            exclude=self.exclude_Q,
+            device=device,
+        )
+        return found if whole else replace(found, depth_Q=found.positives_Q.clamp(min=positives_max_rank))

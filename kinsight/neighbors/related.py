@@ -18,18 +18,22 @@ def related_ranks(
     gallery_ND: Tensor | None = None,
     *,
     metric: Metric = "cosine",
+    exclude: Tensor | None = None,
     device: torch.device | str | None = None,
     memory_bytes: int = 2**27,
 ) -> PositiveRanks:
     """Ranks of every query's positives in the gallery; without a gallery, leave-one-out in the queries.
 
-    related: for a block of queries, which gallery rows are positives, bool (B, N). Similarities and their ties are
+    related: for a block of queries, which gallery rows are positives, bool (B, N). exclude: int64 (Q,), a gallery row
+    of each query that is no result of its search, with a gallery. Similarities and their ties are
     those of `ranks`, of which this is the plain way: every query's scores are sorted. Raises DataError as `ranks` does.
     """
     check_metric(metric)
     place = torch.device(device) if device is not None else query_QD.device
     query, gallery = grid(query_QD, gallery_ND, metric, place)
-    own_Q = torch.arange(len(query_QD), device=place) if gallery_ND is None else None
+    assert gallery_ND is not None or exclude is None, "leave-one-out leaves out the query"
+    own_Q = torch.arange(len(query_QD), device=place) if gallery_ND is None else exclude
+    own_Q = own_Q.to(place) if own_Q is not None else None
     counts, ranks = [], []
     for here, score_BN in dense.score_blocks(query, gallery, own_Q, memory_bytes // 6):
         order_BN = score_BN.sort(dim=1, descending=True, stable=True)

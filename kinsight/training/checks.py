@@ -7,12 +7,12 @@ from torch import nn
 
 from kinsight.data import Records, Sampler
 from kinsight.errors import DataError, SpecError
+from kinsight.evaluation.targets import Targets
 from kinsight.parallel.collectives import world_size
 from kinsight.parallel.groups import is_main, processes_here, under_launcher
 from kinsight.progress import warn
 from kinsight.specs.losses import OverPairs, WithMemory
 from kinsight.specs.train import TrainSpec
-from kinsight.training.targets import Targets
 
 _LOOKED_AT, _FEW = 16, 0.5
 _PROCESSES_PER_CORE = 4  # on a CPU; more only wait for each other

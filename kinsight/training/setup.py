@@ -22,6 +22,7 @@ from kinsight.data import (
 )
 from kinsight.evaluation.class_weights import read_class_weights
 from kinsight.evaluation.settings import printed_tree
+from kinsight.evaluation.targets import Targets, build_targets
 from kinsight.losses import Objective, build_objective
 from kinsight.models import BundleHeader, EmbeddingNet, build_network, check_model, has_published_weights, make_header
 from kinsight.parallel.batchnorm import convert
@@ -46,7 +47,6 @@ from kinsight.training.freezing import Freezer
 from kinsight.training.optimizers import build_optimizer
 from kinsight.training.signals import Children
 from kinsight.training.state import Training
-from kinsight.training.targets import Targets, build_targets
 
 
 class Slopes(NamedTuple):

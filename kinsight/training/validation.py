@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kinsight.evaluation.embedding import embed_records
+from kinsight.evaluation.targets import build_targets
 from kinsight.metrics import AlikeAt, PairRelation, retrieval_metrics
 from kinsight.models import save_bundle
 from kinsight.parallel.groups import broadcast_tensors, is_main, sum_over_ranks
@@ -18,7 +19,6 @@ from kinsight.training.finite import stop_unless_finite_weights
 from kinsight.training.record import Record
 from kinsight.training.run_folder import RunFolder
 from kinsight.training.setup import Prepared, bundle_header
-from kinsight.training.targets import build_targets
 
 
 def validate(prepared: Prepared, run: RunFolder, record: Record) -> float:

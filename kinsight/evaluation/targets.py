@@ -4,11 +4,13 @@ import io
 from typing import NamedTuple, assert_never
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
 from kinsight import storage
 from kinsight.data import Records
+from kinsight.data.arrow import pc
 from kinsight.errors import DataError, KinsightError, SpecError
 from kinsight.relations import Hierarchy, Relation, SameLabel, SharedLabels, SoftLabels
 from kinsight.specs import relations as specs
@@ -32,29 +34,30 @@ def build_targets(spec: specs.Relation, records: Records) -> Targets:
         case specs.SameLabelSpec():
             return Targets(SameLabel(), torch.from_numpy(records.label_N))
         case specs.SharedLabelsSpec():
-            return Targets(SharedLabels(spec.share), _label_rows(records))
+            return Targets(SharedLabels(spec.share), label_rows(records.table["labels"]))
         case specs.HierarchySpec():
             columns = [records.label_N, *(records.numbers(name, field="relation.columns") for name in spec.columns)]
             return Targets(Hierarchy(tuple(spec.weights)), torch.from_numpy(np.stack(columns, 1)))
         case specs.SoftLabelsSpec():
-            matrix_CC = _similarities(spec.path, records.num_classes)
+            matrix_CC = read_similarities(spec.path, records.num_classes)
             return Targets(
                 SoftLabels(matrix_CC, spec.positive_from, spec.negative_below), torch.from_numpy(records.label_N)
             )
     assert_never(spec)
 
 
-def _label_rows(records: Records) -> Tensor:
-    """(N, L) class numbers, padded with -1 to the longest list."""
-    offset_N1, label_M = records.labels_csr
-    count_N = np.diff(offset_N1)
-    rows_NL = np.full((len(records), max(int(count_N.max(initial=0)), 1)), -1, np.int64)
-    record_M = np.repeat(np.arange(len(records)), count_N)
-    rows_NL[record_M, np.arange(len(label_M)) - offset_N1[record_M]] = label_M
+def label_rows(lists: pa.ChunkedArray) -> Tensor:
+    """A column of lists of class numbers as int64 (N, L), padded with -1 to the longest list."""
+    count_N = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+    offset_N = np.cumsum(count_N, dtype=np.int64) - count_N
+    rows_NL = np.full((len(lists), max(int(count_N.max(initial=0)), 1)), -1, np.int64)
+    row_M = np.repeat(np.arange(len(lists)), count_N)
+    rows_NL[row_M, np.arange(len(row_M)) - offset_N[row_M]] = pc.list_flatten(lists).to_numpy()
     return torch.from_numpy(rows_NL)
 
 
-def _similarities(path: str, num_classes: int) -> Tensor:
+def read_similarities(path: str, num_classes: int) -> Tensor:
+    """The likeness of classes, float32 (C, C). Raises DataError for what is no such matrix."""
     try:
         found = np.load(io.BytesIO(storage.read_bytes(path)), allow_pickle=False)
     except (KinsightError, ValueError, EOFError) as error:
