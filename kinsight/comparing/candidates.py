@@ -99,7 +99,7 @@ def _own_budget(tree: Tree) -> dict[str, Any]:
 
 
 def _validation(spec: CompareSpec) -> Tree:
-    return {"times": spec.curve, "keep": spec.keep, "metric": spec.metric}
+    return {"times": spec.curve, "keep": spec.keep, "metric": spec.metric, "write_thresholds": False}
 
 
 def _candidate(spec: CompareSpec, name: str, base_tree: Tree, base: TrainSpec) -> Candidate:

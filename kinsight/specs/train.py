@@ -79,6 +79,9 @@ class ValidateSpec(Spec):
         description="recall@k, precision@k, map@r, r_precision, map or mrr",
         pattern=r"^(recall@[1-9][0-9]*|precision@[1-9][0-9]*|map@r|r_precision|map|mrr)$",
     )
+    write_thresholds: bool = Field(
+        default=True, description="find decision thresholds on the validation images and keep them in the bundle"
+    )
 
 
 class EarlyStopSpec(Spec):

@@ -36,10 +36,11 @@ def conclude(prepared: Prepared, run: RunFolder, broken: Broken, stop: StopReque
     Every rank calls it and embeds its share; the main one measures and writes. What cannot be measured is said, and
     the run ends well. Raises InterruptedRun when `stop` was asked for, StorageError.
     """
-    side = _embed_best(prepared, run, broken)
+    spec = prepared.spec
+    wanted = spec.report is not None or spec.validate_.write_thresholds
+    side = _embed_best(prepared, run, broken) if wanted else None
     if not is_main():
         return None
-    spec = prepared.spec
     found, missing = None, _NO_VALIDATION.format(output=storage.Address.parse(spec.output))
     if prepared.validation is not None:
         missing = _SEVERAL_LABELS
@@ -50,7 +51,7 @@ def conclude(prepared: Prepared, run: RunFolder, broken: Broken, stop: StopReque
         except KinsightError as error:
             missing = f"The best model could not be measured: {error.message}."
             warn(missing)
-    if found is not None:
+    if found is not None and spec.validate_.write_thresholds:
         keep_thresholds(run.best, found.decision, uris=side.uri_N.to_pylist() if side is not None else ())
     if spec.report is not None:
         _unless_stopped(stop, spec)

@@ -1,4 +1,4 @@
-"""Every loss over pairs against its loop in float64, over every relation, whole, in blocks of a single anchor and pair by pair."""
+"""Every loss over pairs against its loop in float64, over every relation; whole, in blocks and pair by pair."""
 
 import itertools
 

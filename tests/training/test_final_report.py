@@ -45,6 +45,14 @@ def test_the_same_numbers_as_an_evaluation_of_the_bundle(spec: dict[str, Any], t
     assert "data:image/" in text and "by the best model" in text
 
 
+def test_without_thresholds_and_report_nothing_is_measured_at_the_end(spec: dict[str, Any], tmp_path: Path) -> None:
+    spec["data"]["validation"] = {"path": str(draw_images(tmp_path / "many", classes=20, each=5, seed=3))}
+    kinsight.train(spec | {"report": None, "validate": {"write_thresholds": False}})
+    assert load_header(spec["output"]).thresholds is None
+    assert summary(spec)["validation"] is None and summary(spec)["position"]["best"] > 0
+    assert not (Path(spec["output"]) / "report").exists()
+
+
 def test_thresholds_are_in_the_bundle_and_cost_it_nothing(spec: dict[str, Any], tmp_path: Path) -> None:
     spec["data"]["validation"] = {"path": str(draw_images(tmp_path / "many", classes=20, each=5, seed=3))}
     kinsight.train(spec)
