@@ -1,7 +1,8 @@
 """The `evaluate` job: how well do embeddings retrieve and verify?
 
 metrics.json      flat: `recall@1`, `map@r`, `r_precision`, ..., with `<name>.low` and `<name>.high` bounds
-per_class.csv     a row per class, worst first: name, queries, recall@1, r_precision, map@r
+per_class.csv     a row per class (label, where images have several), worst first: name, queries, recall@1, r_precision,
+                  map@r
 retrieval.png     queries with their nearest neighbours, mistakes among them; where the images can be had
 report/           index.html: all of it on one page, for people; see `reports.page`
 embeddings/       with `save_embeddings`: see `vectors`; `gallery-embeddings/` where there is a gallery
@@ -25,6 +26,7 @@ from kinsight import __version__, storage
 from kinsight.data import vectors
 from kinsight.errors import SpecError
 from kinsight.evaluation.embed import open_model
+from kinsight.evaluation.matching import Wanted, wanted_relation
 from kinsight.evaluation.measure import Measured, measure
 from kinsight.evaluation.model import Model
 from kinsight.evaluation.pictures import draw_retrieval
@@ -34,7 +36,7 @@ from kinsight.evaluation.settings import differing_fields, printed_tree, printed
 from kinsight.evaluation.sides import Side, embedded_sides, stored_sides
 from kinsight.evaluation.thresholds import keep_thresholds
 from kinsight.evaluation.variants import add_variants, check_improvements
-from kinsight.metrics import RetrievalResult, class_table
+from kinsight.metrics import RetrievalResult, class_table, label_table
 from kinsight.progress import clean
 from kinsight.reports.evaluated import Report
 from kinsight.reports.page import FOLDER, PAGE, write_report
@@ -86,18 +88,19 @@ def evaluate(spec: EvaluateSpec | Mapping[str, Any], *, overwrite: bool = False)
     if not overwrite:
         _refuse_other_settings(spec, output.address)
     output.check_writable()
+    wanted = wanted_relation(spec)
     if spec.embeddings is not None:
         model = None
-        query, gallery = stored_sides(spec)
+        query, gallery, matching = stored_sides(spec, wanted)
     else:
         model = open_model(spec)
-        query, gallery = embedded_sides(spec, model)
+        query, gallery, matching = embedded_sides(spec, model, wanted)
     check_improvements(spec, query, gallery)
     device = model.device if model is not None else torch.device("cpu")
-    found = measure(spec, query, gallery, device)
+    found = measure(spec, query, gallery, device, matching)
     add_variants(spec, query, gallery, device, found, _origin(spec, model))
     with output:
-        _write(spec, model, query, gallery, found, output)
+        _write(spec, wanted, model, query, gallery, found, output)
     if spec.bundle is not None and spec.write_thresholds:
         uris = chain.from_iterable(side.uri_N.to_pylist() for side in (query, gallery) if side is not None)
         keep_thresholds(spec.bundle, found.decision, gallery.fingerprint if gallery is not None else None, uris)
@@ -134,6 +137,7 @@ def _refuse_other_settings(spec: EvaluateSpec, output: storage.Address) -> None:
 
 def _write(
     spec: EvaluateSpec,
+    wanted: Wanted,
     model: Model | None,
     query: Side,
     gallery: Side | None,
@@ -154,13 +158,13 @@ def _write(
         device = model.device if model is not None else None
         report = _report(spec, model, query, gallery, found)
         write_report(output.path, report, spec.report, device=device, told=spec.output)
-    header = _header(spec, model, query, gallery, found)
+    header = _header(spec, wanted, model, query, gallery, found)
     storage.write_text(output.path / HEADER, json.dumps(clean(header), indent=1, ensure_ascii=False) + "\n")
     output.publish(HEADER)
 
 
 def _header(
-    spec: EvaluateSpec, model: Model | None, query: Side, gallery: Side | None, found: Measured
+    spec: EvaluateSpec, wanted: Wanted, model: Model | None, query: Side, gallery: Side | None, found: Measured
 ) -> dict[str, Any]:
     return {
         "format": FORMAT,
@@ -171,6 +175,8 @@ def _header(
         "precision": model.arithmetic.name if model is not None else None,
         "ties": "equal similarity: the earlier item of the gallery first",
         "protocol": "query and gallery" if gallery is not None else "leave-one-out",
+        "relation": printed_tree(wanted.relation),
+        "relation_from": "settings" if wanted.classes is None else "bundle",
         "data_fingerprint": query.fingerprint,
         "gallery_fingerprint": gallery.fingerprint if gallery is not None else None,
         "thresholds": found.thresholds,
@@ -190,13 +196,15 @@ def _report(spec: EvaluateSpec, model: Model | None, query: Side, gallery: Side 
         "model hash": model.content_hash if model is not None else None,
         "device": f"{model.device} in {model.arithmetic.name}" if model is not None else None,
         "similarity": spec.metric,
+        "relation": found.matching.told,
         "fingerprint of the queries": query.fingerprint,
         "fingerprint of the gallery": gallery.fingerprint if gallery is not None else None,
         "equal similarity": "the earlier item of the gallery first",
     }
     return Report(
         title=f"Evaluation of {name.rstrip('/').rpartition('/')[2]}",
-        lead=f"How well {name} finds images of the same class.",
+        lead=f"How well {name} finds images "
+        + ("of the same class." if query.labels_NL is None else "that share a label."),
         evaluated=evaluated(spec, query, gallery, found),
         facts=facts(known),
         settings=printed_yaml(spec),
@@ -218,14 +226,19 @@ def _model_name(spec: EvaluateSpec, model: Model | None) -> str:
 
 def _per_class(query: Side, retrieval: RetrievalResult) -> str:
     names = [name for name in ("recall@1", "r_precision", "map@r") if name in retrieval.per_query]
-    table = class_table(retrieval.class_Q, retrieval.per_query, names)
+    several, class_names = query.labels_NL is not None, query.label_names or query.class_names
+    table = (
+        label_table(query.labels_NL, retrieval.per_query, names)
+        if query.labels_NL is not None
+        else class_table(retrieval.class_Q, retrieval.per_query, names)
+    )
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["class", "queries", *names])
+    writer.writerow(["label" if several else "class", "queries", *names])
     order = np.argsort(table.column[names[0]].numpy(), kind="stable")
     for row in order.tolist():
         values = [f"{float(table.column[name][row]):.6f}" for name in names]
-        writer.writerow([query.class_names[int(table.class_C[row])], int(table.count_C[row]), *values])
+        writer.writerow([class_names[int(table.class_C[row])], int(table.count_C[row]), *values])
     return text.getvalue()
 
 
@@ -235,7 +248,9 @@ def _save_embeddings(folder: Path, side: Side, model: Model | None) -> None:
     starts = range(0, count, vectors.SHARD_ROWS)
     for number, start in enumerate(starts):
         rows = slice(start, min(start + vectors.SHARD_ROWS, count))
-        labels = pa.array([[label] for label in side.label_N[rows].tolist()], pa.list_(pa.int32()))
+        lists_NL = side.label_N[rows, None] if side.labels_NL is None else side.labels_NL[rows]
+        lists = [[label for label in row if label >= 0] for row in lists_NL.tolist()]
+        labels = pa.array(lists, pa.list_(pa.int32()))
         ids = side.row_N[rows]
         uris = side.uri_N[rows].combine_chunks()
         vectors.write_shard(folder / vectors.shard_name(number), ids, labels, uris, side.vector_ND[rows])
@@ -246,7 +261,7 @@ def _save_embeddings(folder: Path, side: Side, model: Model | None) -> None:
         "dim": side.vector_ND.shape[1],
         "shards": len(starts),
         "normalized": False,
-        "class_names": side.class_names,
+        "class_names": side.label_names or side.class_names,
         "model": model.name if model is not None else None,
         "model_hash": model.content_hash if model is not None else None,
         "data_fingerprint": side.fingerprint,

@@ -1,12 +1,13 @@
 """All numbers of an evaluation, from two sides of labelled vectors."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
 
 from kinsight import progress
 from kinsight.errors import DataError
+from kinsight.evaluation.matching import Alike, LevelLabels, Matching
 from kinsight.evaluation.ranking import retrieve
 from kinsight.evaluation.sides import Side
 from kinsight.metrics import (
@@ -20,7 +21,10 @@ from kinsight.metrics import (
     verification_metrics,
 )
 from kinsight.models import ThresholdPoint, Thresholds
+from kinsight.reports.words import at_level
 from kinsight.specs.evaluate import EvaluateSpec
+
+_BY_LABEL = Matching()
 
 
 @dataclass
@@ -28,7 +32,8 @@ class Measured:
     """metrics: flat name -> number, None where the data cannot tell; reasons: why, by name. thresholds: similarities
     behind the verification numbers, by name. decision: thresholds with bounded error rates, as bundles carry them; None
     where no pairs can be drawn. pairs: what verification was measured on. improvements: what the `improved/` metrics
-    were measured with, in its order; verification and thresholds always belong to the plain vectors.
+    were measured with, in its order; verification and thresholds always belong to the plain vectors. matching: who is
+    right.
     """
 
     metrics: dict[str, Any]
@@ -38,30 +43,72 @@ class Measured:
     decision: Thresholds | None = None
     pairs: DrawnPairs | None = None
     improvements: list[str] = field(default_factory=list)
+    matching: Matching = _BY_LABEL
 
 
-def measure(spec: EvaluateSpec, query: Side, gallery: Side | None, device: torch.device) -> Measured:
-    """Retrieval with intervals over classes, and verification. Raises DataError where no query has a match."""
+_NEEDS_ONE_LABEL = "needs one label per image, and images have several"
+
+
+def measure(
+    spec: EvaluateSpec, query: Side, gallery: Side | None, device: torch.device, matching: Matching = _BY_LABEL
+) -> Measured:
+    """Retrieval with intervals over classes, at each level, and verification.
+
+    Raises DataError where no query has a match.
+    """
     searched = gallery or query
+    if matching.told is not None:
+        progress.say(f"relation    {matching.told}")
     with progress.task("rank", len(query), "queries") as task:
-        retrieval, left_out = retrieve(spec, query, gallery, device, task)
-    found = Measured(dict(retrieval.means), {}, {}, retrieval)
+        retrieval, left_out = retrieve(spec, query, gallery, device, task, alike=matching.alike)
+    found = Measured(dict(retrieval.means), {}, {}, retrieval, matching=matching)
     if left_out is not None:
         found.metrics.update({"map": None, "mrr": None})
         found.reasons.update({"map": left_out, "mrr": left_out})
     if spec.bootstrap:
-        _add_intervals(spec, found)
-    _add_verification(spec, found, query, gallery)
+        _add_intervals(spec, found, retrieval)
+    if matching.alike is None:
+        _add_verification(spec, found, query, gallery)
+    else:
+        found.reasons.update(dict.fromkeys(("verification", "thresholds", "confused classes"), _NEEDS_ONE_LABEL))
+    found.reasons.update(matching.reasons)
+    for name, level in matching.levels.items():
+        _add_level(spec, found, query, gallery, device, name, level)
     found.metrics["queries"] = retrieval.num_queries
     found.metrics["queries_without_match"] = retrieval.num_skipped
     found.metrics["gallery"] = len(searched)
-    found.metrics["classes"] = int(query.label_N.unique().numel())
+    label_M = query.label_N if query.labels_NL is None else query.labels_NL[query.labels_NL >= 0]
+    found.metrics["classes"] = int(label_M.unique().numel())
     found.metrics["broken_images"] = len(query.broken) + (len(gallery.broken) if gallery is not None else 0)
     return found
 
 
-def _add_intervals(spec: EvaluateSpec, found: Measured) -> None:
-    retrieval = found.retrieval
+def _add_level(
+    spec: EvaluateSpec,
+    found: Measured,
+    query: Side,
+    gallery: Side | None,
+    device: torch.device,
+    name: str,
+    level: LevelLabels | Alike,
+) -> None:
+    """The same search, judged by coarser labels, which are then what is resampled, or by likeness."""
+    alike = level if isinstance(level, Alike) else None
+    if not isinstance(level, Alike):
+        query = replace(query, label_N=level[0])
+        gallery = replace(gallery, label_N=level[1]) if gallery is not None else None
+    try:
+        with progress.task(f"rank by {name}", len(query), "queries") as task:
+            retrieval, _ = retrieve(spec, query, gallery, device, task, alike=alike)
+    except DataError as error:
+        found.reasons[at_level("", name).rstrip("/")] = error.message
+        return
+    found.metrics.update({at_level(metric, name): value for metric, value in retrieval.means.items()})
+    if spec.bootstrap:
+        _add_intervals(spec, found, retrieval, name)
+
+
+def _add_intervals(spec: EvaluateSpec, found: Measured, retrieval: RetrievalResult, level: str | None = None) -> None:
     try:
         intervals = bootstrap_intervals(
             retrieval.class_Q,
@@ -71,9 +118,10 @@ def _add_intervals(spec: EvaluateSpec, found: Measured) -> None:
             seed=spec.seed,
         )
     except DataError as error:
-        found.reasons["intervals"] = error.message
+        found.reasons[at_level("intervals", level)] = error.message
         return
-    for name, interval in intervals.items():
+    for metric, interval in intervals.items():
+        name = at_level(metric, level)
         found.metrics[f"{name}.low"], found.metrics[f"{name}.high"] = interval.low, interval.high
 
 

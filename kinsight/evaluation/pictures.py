@@ -11,6 +11,7 @@ from kinsight.data import BrokenImage
 from kinsight.data.reading import read_image
 from kinsight.data.thumbnails import thumbnail
 from kinsight.errors import KinsightError
+from kinsight.evaluation.matching import Alike
 from kinsight.evaluation.measure import Measured
 from kinsight.evaluation.sides import Side
 from kinsight.metrics import RetrievalResult
@@ -35,10 +36,11 @@ def draw_retrieval(
         return
     metrics = found.metrics
     title = f"Recall@1 {100 * metrics['recall@1']:.1f} %" if "recall@1" in metrics else "Retrieval"
+    kinds = "classes" if query.labels_NL is None else "labels"
     counts = (
-        f"{metrics['queries']:,} queries of {metrics['classes']:,} classes, {metrics['gallery']:,} images to search"
+        f"{metrics['queries']:,} queries of {metrics['classes']:,} {kinds}, {metrics['gallery']:,} images to search"
     )
-    rows = _retrievals(spec, query, gallery, chosen)
+    rows = _retrievals(spec, query, gallery, chosen, found.matching.alike)
     retrieval_picture(rows, path, title=title, note=f"{counts}; {model}")
 
 
@@ -56,7 +58,9 @@ def choose_queries(retrieval: RetrievalResult, seed: int) -> torch.Tensor:
     return torch.from_numpy(np.sort(picked).astype(np.int64))
 
 
-def _retrievals(spec: EvaluateSpec, query: Side, gallery: Side | None, chosen: torch.Tensor) -> list[Retrieval]:
+def _retrievals(
+    spec: EvaluateSpec, query: Side, gallery: Side | None, chosen: torch.Tensor, alike: Alike | None
+) -> list[Retrieval]:
     searched = gallery or query
     similarity_QK, index_QK = topk(
         query.vector_ND[chosen],
@@ -69,9 +73,10 @@ def _retrievals(spec: EvaluateSpec, query: Side, gallery: Side | None, chosen: t
     for row, similarity_K, index_K in zip(chosen.tolist(), similarity_QK.tolist(), index_QK.tolist(), strict=True):
         name = query.class_name(row)
         neighbours = tuple(
-            Neighbour(_pixels(searched.uri(other)), found := searched.class_name(other), value, same=found == name)
+            Neighbour(_pixels(searched.uri(other)), found := searched.class_name(other), value,
+                      same=found == name if alike is None else alike(row, other))
             for value, other in zip(similarity_K, index_K, strict=True)
-        )
+        )  # fmt: skip
         rows.append(Retrieval(Picture(_pixels(query.uri(row)), name), neighbours))
     return rows
 

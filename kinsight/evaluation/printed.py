@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kinsight import progress
-from kinsight.reports.words import retrieval_names, variant, variant_sizes
+from kinsight.reports.words import at_level, level_names, retrieval_names, variant, variant_sizes
 from kinsight.specs.evaluate import EvaluateSpec
 
 
@@ -16,6 +16,9 @@ def print_metrics(spec: EvaluateSpec, metrics: Mapping[str, Any]) -> None:
     console = Console(highlight=False)
     sure = f"{100 * spec.confidence:g} % interval"
     console.print(_plain(metrics, sure))
+    for level in level_names(metrics):
+        console.print()
+        console.print(_level(metrics, level, sure))
     if spec.improvements:
         console.print()
         console.print(_compared(metrics, sure))
@@ -31,6 +34,15 @@ def _plain(metrics: Mapping[str, Any], sure: str) -> Table:
     for name, value in metrics.items():
         if not name.endswith((".low", ".high")) and not name.startswith("cmc@") and "/" not in name:
             table.add_row(name, _value(value), _interval(metrics, name))
+    return table
+
+
+def _level(metrics: Mapping[str, Any], level: str, sure: str) -> Table:
+    """The same search, judged at another level."""
+    table = _table((f"by {level}", "value", sure))
+    for name in [name for name in metrics if "/" not in name and not name.startswith("cmc@")]:
+        if (told := at_level(name, level)) in metrics and not name.endswith((".low", ".high")):
+            table.add_row(name, _value(metrics[told]), _interval(metrics, told))
     return table
 
 

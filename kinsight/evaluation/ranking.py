@@ -11,14 +11,16 @@ from torch import Tensor
 
 from kinsight import progress
 from kinsight.errors import DataError
+from kinsight.evaluation.matching import Alike
 from kinsight.evaluation.sides import Side
-from kinsight.metrics import PairRelation, Reordered, RetrievalResult, retrieval_metrics
+from kinsight.metrics import AlikePairs, PairRelation, Reordered, RetrievalResult, retrieval_metrics
 from kinsight.neighbors import AugmentedSet, Metric, PositiveRanks, ranks
 from kinsight.specs.evaluate import EvaluateSpec
 
 # Beyond, mAP and MRR, which look at every rank, would take hours.
 MOST_SIMILARITIES = 10**10
 _MOST_MATCHES = 2**24  # of a block's queries: as many ranks may have to be held
+_MOST_PAIRS = 2**25  # of a block's queries and the gallery, where likeness is asked pair by pair
 _QUERIES = 4096  # of a block, at least, and
 _BLOCKS = 16  # blocks, at most, where matches are few: for each the gallery is prepared anew
 
@@ -44,23 +46,20 @@ def retrieve(
     device: torch.device,
     task: progress.Task,
     search: Search | None = None,
+    alike: Alike | None = None,
 ) -> tuple[RetrievalResult, str | None]:
     """All retrieval metrics, and why mAP and MRR are not among them (None: they are).
 
-    search: where the vectors compared are not those of the sides. Of the result's ranks only each query's best one is
-    listed. Raises DataError where no query has a match.
+    search: where the vectors compared are not those of the sides. alike: what is right, where it is not the label.
+    Of the result's ranks only each query's best one is listed. Raises DataError where no query has a match.
     """
     searched = gallery or query
     as_given = search is None
     search = search or Search(query.vector_ND, searched.vector_ND)
+    if alike is not None:
+        return _retrieve_alike(spec, alike.to(device), query.label_N, search, gallery is None, device, task), None
     match_Q = _matches(query.label_N, searched.label_N) - int(gallery is None)
-    if not int(match_Q.sum()):
-        raise DataError(
-            "evaluation.no-match",
-            f"none of the {len(query)} queries has a match left",
-            field="data",
-            remedy="look at the broken images, or evaluate on more images per class",
-        )
+    _need_match(match_Q)
     similarities = len(query) * len(searched)
     left_out = None
     if similarities > MOST_SIMILARITIES:
@@ -86,6 +85,54 @@ def retrieve(
         )
         task.advance(len(row_B))
     return _joined(parts, query.label_N, match_Q), left_out
+
+
+def _retrieve_alike(
+    spec: EvaluateSpec,
+    alike: Alike,
+    class_Q: Tensor,
+    search: Search,
+    own: bool,
+    device: torch.device,
+    task: progress.Task,
+) -> RetrievalResult:
+    """All metrics, mAP and MRR too, for they cost nothing more where every score is sorted."""
+    assert search.augmented is None, "such a gallery is for one label each"
+    counts, parts = [], []
+    for row_B in torch.arange(len(class_Q)).split(max(1, _MOST_PAIRS // len(search.gallery_ND))):
+        positive_BN = alike.positive_BN(row_B)
+        if own:
+            positive_BN[torch.arange(len(row_B)), row_B] = False
+        counts.append(positive_BN.sum(1).cpu())
+        kept_B = counts[-1] > 0
+        row_M = row_B[kept_B]
+        if len(row_M):
+            relation = AlikePairs(positive_BN[kept_B], row_M if own else None)
+            parts.append(
+                retrieval_metrics(
+                    search.gallery_ND,
+                    relation if search.place_QK is None else Reordered(relation, search.place_QK[row_M]),
+                    query=(search.query_QD[row_M], row_M),
+                    ks=spec.ks,
+                    whole=True,
+                    metric=spec.metric,
+                    device=device,
+                )
+            )
+        task.advance(len(row_B))
+    match_Q = torch.cat(counts)
+    _need_match(match_Q)
+    return _joined(parts, class_Q, match_Q)
+
+
+def _need_match(match_Q: Tensor) -> None:
+    if not int(match_Q.sum()):
+        raise DataError(
+            "evaluation.no-match",
+            f"none of the {len(match_Q)} queries has a match left",
+            field="data",
+            remedy="look at the broken images, or evaluate on more images per class",
+        )
 
 
 def _relation(

@@ -26,6 +26,9 @@ def evaluated(spec: EvaluateSpec, query: Side, gallery: Side | None, found: Meas
         confidence=spec.confidence,
         seed=spec.seed,
         improvements=tuple(found.improvements),
+        alike=found.matching.alike,
+        labels_QL=query.labels_NL,
+        label_names=query.label_names,
     )
 
 

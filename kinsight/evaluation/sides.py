@@ -14,7 +14,10 @@ from kinsight.data.stored import Embeddings, load_embeddings
 from kinsight.errors import DataError
 from kinsight.evaluation.embed import open_loader
 from kinsight.evaluation.embedding import embed_records
+from kinsight.evaluation.label_sets import has_several, label_sets
+from kinsight.evaluation.matching import Matching, Wanted, match, refuse_without_effect
 from kinsight.evaluation.model import Model
+from kinsight.evaluation.targets import label_rows
 from kinsight.specs.data import Source
 from kinsight.specs.evaluate import EvaluateSpec
 
@@ -26,7 +29,10 @@ class Side:
     """Labelled vectors: the queries, or the gallery.
 
     vector_ND: float32. label_N: int64, positions in class_names. uri_N: address of each row, empty where unknown.
-    row_N: int64 number of each row in its source.
+    row_N: int64 number of each row in its source. columns: what the source tells of each row.
+
+    Where images have several labels, these are labels_NL, int64 positions in label_names padded with -1, and the
+    classes are the sets of labels there are.
     """
 
     vector_ND: Tensor
@@ -36,6 +42,9 @@ class Side:
     class_names: tuple[str, ...]
     broken: list[tuple[str, str]]
     fingerprint: str | None
+    columns: pa.Table | None = None
+    labels_NL: Tensor | None = None
+    label_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.label_N)
@@ -47,82 +56,132 @@ class Side:
         return self.class_names[int(self.label_N[row])]
 
 
-def embedded_sides(spec: EvaluateSpec, model: Model) -> tuple[Side, Side | None]:
-    """Queries and gallery (None: leave-one-out) of images. All lists are checked before the first image is read."""
+def embedded_sides(spec: EvaluateSpec, model: Model, wanted: Wanted) -> tuple[Side, Side | None, Matching]:
+    """Queries and gallery (None: leave-one-out) of images, and who matches whom. All lists are checked before the first
+    image is read."""
     assert spec.data is not None, "the spec has seen to it"
-    query = _read(spec.data, "data")
-    gallery = _read(spec.gallery, "gallery") if spec.gallery is not None else None
+    query = _read(spec.data, "data", wanted)
+    gallery = _read(spec.gallery, "gallery", wanted) if spec.gallery is not None else None
+    several = any(has_several(records.table["labels"]) for records in (query, gallery) if records is not None)
+    if several:
+        refuse_without_effect(spec, leave_one_out=gallery is None)
     if gallery is None:
         _need_pairs(query.count_C, query.source)
     else:
         _need_common(query.class_names, gallery.class_names)
-    query_side = _checked(spec, _embed(spec, model, query, "data"))
+    query_side = _checked(spec, _embed(spec, model, query, "data", several))
     if gallery is None:
-        return query_side, None
-    return _same_vocabulary(query_side, _checked(spec, _embed(spec, model, gallery, "gallery")))
+        return matched(wanted, query_side, None)
+    gallery_side = _checked(spec, _embed(spec, model, gallery, "gallery", several))
+    return matched(wanted, *_same_vocabulary(query_side, gallery_side))
 
 
-def stored_sides(spec: EvaluateSpec) -> tuple[Side, Side | None]:
-    """Queries and gallery (None: leave-one-out) of stored embeddings."""
+def stored_sides(spec: EvaluateSpec, wanted: Wanted) -> tuple[Side, Side | None, Matching]:
+    """Queries and gallery (None: leave-one-out) of stored embeddings, and who matches whom."""
     assert spec.embeddings is not None, "the spec has seen to it"
     found = load_embeddings(spec.embeddings)
-    query = _stored(found, "embeddings")
-    if spec.gallery_embeddings is None:
-        _need_pairs(torch.bincount(query.label_N).numpy(), "embeddings")
-        return _checked(spec, query), None
-    other = load_embeddings(spec.gallery_embeddings)
+    other = load_embeddings(spec.gallery_embeddings) if spec.gallery_embeddings is not None else None
+    several = wanted.several and any(has_several(one.columns["labels"]) for one in (found, other) if one is not None)
+    if several:
+        refuse_without_effect(spec, leave_one_out=other is None)
+    query = _stored(found, "embeddings", several)
+    if other is None:
+        label_M = query.label_N if query.labels_NL is None else query.labels_NL[query.labels_NL >= 0]
+        _need_pairs(torch.bincount(label_M).numpy(), "embeddings")
+        return matched(wanted, _checked(spec, query), None)
     _need_same_model(found, other)
-    gallery = _stored(other, "gallery_embeddings")
+    gallery = _stored(other, "gallery_embeddings", several)
     _need_common(query.class_names, gallery.class_names)
-    return _same_vocabulary(_checked(spec, query), _checked(spec, gallery))
+    return matched(wanted, *_same_vocabulary(_checked(spec, query), _checked(spec, gallery)))
 
 
-def _read(source: Source, field: str) -> Records:
+def matched(wanted: Wanted, query: Side, gallery: Side | None) -> tuple[Side, Side | None, Matching]:
+    """The sides and who matches whom between them; several labels become sets, which take the place of classes."""
+    if query.labels_NL is None:
+        return query, gallery, match(wanted, query, gallery)
+    sides = [query, gallery] if gallery is not None else [query]
+    given_NL = [side.labels_NL for side in sides if side.labels_NL is not None]
+    rows, sets, names = label_sets(given_NL, query.class_names)
+    query, *others = (
+        replace(side, label_N=set_N, labels_NL=rows_NL, class_names=names, label_names=query.class_names)
+        for side, set_N, rows_NL in zip(sides, sets, rows, strict=True)
+    )
+    gallery = others[0] if others else None
+    return query, gallery, match(wanted, query, gallery)
+
+
+def embedded_side(records: Records, emb_ND: Tensor, index_N: np.ndarray, broken: list[tuple[str, str]]) -> Side:
+    """Embedded images, before they are `matched`. index_N: the record of each row."""
+    return _side(records, emb_ND, index_N, broken, has_several(records.table["labels"]))
+
+
+def _side(records: Records, emb_ND: Tensor, index_N: np.ndarray, broken: list[tuple[str, str]], several: bool) -> Side:
+    kept = records.table.take(pa.array(index_N))
+    labels_NL = label_rows(kept["labels"]) if several else None
+    return Side(
+        vector_ND=emb_ND,
+        label_N=torch.zeros(len(kept), dtype=torch.int64) if several else torch.from_numpy(records.label_N[index_N]),
+        uri_N=kept["uri"],
+        row_N=index_N,
+        class_names=records.class_names,
+        broken=broken,
+        fingerprint=records.fingerprint,
+        columns=kept,
+        labels_NL=labels_NL,
+    )
+
+
+def _read(source: Source, field: str, wanted: Wanted) -> Records:
     records = read_records(source, own_vocabulary=True)
     require_images(records, source, field=field)
     for note in records.notes:
         progress.warn(note)
     offset_N1, _ = records.labels_csr
+    if wanted.several:
+        return records
     if (several := np.flatnonzero(np.diff(offset_N1) > 1)).size:
         raise DataError(
             "data.label-count",
             f"has {len(records.labels(int(several[0])))} labels where one is needed; so have {several.size} images",
             field=records.place(int(several[0])),
-            remedy="give each image one label: retrieval asks whether two images show the same class",
+            remedy="give each image one label: retrieval asks whether two images show the same class; or set "
+            "relation.kind=shared-labels: whether they share one",
         )
     return records
 
 
-def _embed(spec: EvaluateSpec, model: Model, records: Records, field: str) -> Side:
+def _embed(spec: EvaluateSpec, model: Model, records: Records, field: str, several: bool) -> Side:
     with (
-        open_loader(spec, model, records, labelled=True) as loader,
+        open_loader(spec, model, records, labelled=not several) as loader,
         progress.task(f"embed {field}", len(records), "images") as task,
     ):
         found = embed_records(model.net, loader, model.device, model.arithmetic, batch_size=spec.batch_size, task=task)
-        label_N = torch.from_numpy(records.label_N[found.index_N])
-        uri_N = records.table["uri"].take(pa.array(found.index_N))
-        return Side(
-            found.emb_ND, label_N, uri_N, found.index_N, records.class_names, loader.broken, records.fingerprint
-        )
+        return _side(records, found.emb_ND, found.index_N, loader.broken, several)
 
 
-def _stored(found: Embeddings, field: str) -> Side:
-    unlabelled = int((found.label_N < 0).sum())
+def _stored(found: Embeddings, field: str, several: bool) -> Side:
+    label_N, labels_NL = found.label_N, label_rows(found.columns["labels"]) if several else None
+    unlabelled = int((label_N < 0).sum()) if labels_NL is None else len(label_N) * int((labels_NL < 0).all())
     if unlabelled:
         raise DataError(
             "embeddings.labels",
             f"{unlabelled} of {len(found.label_N)} vectors have no single label to be evaluated by",
             field=field,
-            remedy="embed images with one label each",
+            remedy="embed images with one label each; or, with several, set relation.kind=shared-labels",
         )
-    label_N, names = found.label_N, found.class_names
+    names = found.class_names
     if not names:  # the numbers of another tool are names, and may be large
-        value_C, label_N = label_N.unique(return_inverse=True)
-        names = tuple(str(value) for value in value_C.tolist())
+        value_C, number = (label_N if labels_NL is None else labels_NL).unique(return_inverse=True)
+        absent = int((value_C < 0).sum())
+        names = tuple(str(value) for value in value_C[absent:].tolist())
+        label_N, labels_NL = (number, None) if labels_NL is None else (label_N, number - absent)
+    if labels_NL is not None:
+        label_N = torch.zeros_like(label_N)
     broken = [(entry["image"], entry["reason"]) for entry in found.header.get("broken_images", ())]
     row_N = np.arange(len(label_N))
     fingerprint = found.header.get("data_fingerprint")
-    return Side(found.vector_ND, label_N, found.uri_N, row_N, names, broken, fingerprint)
+    columns = found.columns
+    return Side(found.vector_ND, label_N, found.uri_N, row_N, names, broken, fingerprint, columns, labels_NL)
 
 
 def _need_pairs(count_C: np.ndarray, source: str) -> None:
@@ -196,6 +255,9 @@ def _same_vocabulary(query: Side, gallery: Side) -> tuple[Side, Side]:
 
     def renumbered(side: Side) -> Side:
         number_C = torch.tensor([number[name] for name in side.class_names])
-        return replace(side, label_N=number_C[side.label_N], class_names=names)
+        labels_NL = side.labels_NL
+        if labels_NL is not None:
+            labels_NL = torch.where(labels_NL < 0, -1, number_C[labels_NL.clamp(min=0)])
+        return replace(side, label_N=number_C[side.label_N], class_names=names, labels_NL=labels_NL)
 
     return renumbered(query), renumbered(gallery)

@@ -12,6 +12,7 @@ import torch
 
 from kinsight import progress
 from kinsight.evaluation.improve import check_improvements, improved_search, open_projection, shortened_search
+from kinsight.evaluation.matching import Alike
 from kinsight.evaluation.measure import Measured
 from kinsight.evaluation.ranking import Search, retrieve
 from kinsight.evaluation.sides import Side
@@ -35,6 +36,7 @@ def add_variants(
     """Add to `found` what the settings ask for beside the plain search. hashes: see `open_projection`."""
     if not spec.sizes and not spec.improvements:
         return
+    alike = found.matching.alike
     projection = open_projection(spec, query, gallery, hashes)
     found.improvements = _described(spec, projection, len(gallery or query))
     for line in found.improvements:
@@ -48,20 +50,26 @@ def add_variants(
         plain = found.retrieval
         if size is not None:
             search = shortened_search(sides_ND, size)
-            plain = _measured(spec, query, gallery, device, search, f"rank, {size} dimensions")
+            plain = _measured(spec, query, gallery, device, search, alike, f"rank, {size} dimensions")
             _add(spec, found, variant("", size), plain)
         if spec.improvements:
             search = improved_search(spec, query, gallery, device, projection, size)
             named = "rank, improved" + (f", {size} dimensions" if size is not None else "")
-            better = _measured(spec, query, gallery, device, search, named)
+            better = _measured(spec, query, gallery, device, search, alike, named)
             _add(spec, found, variant("", size, improved=True), better, plain)
 
 
 def _measured(
-    spec: EvaluateSpec, query: Side, gallery: Side | None, device: torch.device, search: Search, name: str
+    spec: EvaluateSpec,
+    query: Side,
+    gallery: Side | None,
+    device: torch.device,
+    search: Search,
+    alike: Alike | None,
+    name: str,
 ) -> RetrievalResult:
     with progress.task(name, len(query), "queries") as task:
-        return retrieve(spec, query, gallery, device, task, search)[0]
+        return retrieve(spec, query, gallery, device, task, search, alike)[0]
 
 
 def _add(

@@ -1,6 +1,6 @@
 """What a report is made from: the results of an evaluation, of a training, and what was run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -35,6 +35,9 @@ class Evaluated:
     retrieval: per query. pairs, thresholds: None where no pairs could be drawn. seed: of what is drawn for the page.
     improvements: what the `improved/` metrics were measured with, a line each, in order. Everything but the variants
     among the metrics (see `words.variant`) belongs to the plain search.
+
+    Where images have several labels: alike says whether a query and an item are; labels_QL are the queries', int64
+    positions in label_names padded with -1; and the classes of the items are their sets of labels.
     """
 
     query: Items
@@ -48,6 +51,20 @@ class Evaluated:
     confidence: float = 0.95
     seed: int = 0
     improvements: Sequence[str] = ()
+    alike: Callable[[int, int], bool] | None = None
+    labels_QL: Tensor | None = None
+    label_names: Sequence[str] = ()
+
+    @property
+    def several(self) -> bool:
+        """Whether images have several labels."""
+        return self.labels_QL is not None
+
+    def right(self, row: int, other: int) -> bool:
+        """Whether an item is what a query looks for."""
+        if self.alike is not None:
+            return self.alike(row, other)
+        return int(self.query.label_N[row]) == int(self.searched.label_N[other])
 
     @property
     def searched(self) -> Items:

@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from kinsight.data.reading import shown
 from kinsight.reports.evaluated import Evaluated, Items
@@ -40,12 +41,14 @@ def example_sections(found: Evaluated, images: Images, device: torch.device) -> 
 def _mistake_section(found: Evaluated, mistakes: Mistakes, images: Images, device: torch.device) -> str:
     title = "Mistakes, the most certain first"
     if not mistakes.total:
-        return section(title, paragraph("None: the most similar image always shows the query's class."), anchor="wrong")
+        always = "shares a label with the query" if found.several else "shows the query's class"
+        return section(title, paragraph(f"None: the most similar image always {always}."), anchor="wrong")
     matched = int((right_Q(found) >= 0).sum())
     note = (
-        f"{mistakes.total:,} of {matched:,} queries ({percent(mistakes.total / matched)}) find another class first. "
-        "These are the ones with the highest similarity: look here for wrong labels and for classes that look alike."
-        + _drawn(mistakes)
+        f"{mistakes.total:,} of {matched:,} queries ({percent(mistakes.total / matched)}) find "
+        f"{'an image first that shares no label' if found.several else 'another class first'}. These are the ones with "
+        f"the highest similarity: look here for wrong labels and for {'what' if found.several else 'classes that'} "
+        f"{'looks' if found.several else 'look'} alike." + _drawn(mistakes)
     )
     return section(
         title, _retrievals(found, _one_per_class(found, mistakes), images, device), note=note, anchor="wrong"
@@ -68,9 +71,11 @@ def _hit_section(found: Evaluated, images: Images, device: torch.device) -> str:
     title = "Hits"
     hits = np.flatnonzero(right_Q(found) == 1)
     if not len(hits):
-        return section(title, paragraph("None: the most similar image never shows the query's class."), anchor="right")
+        never = "shares a label with the query" if found.several else "shows the query's class"
+        return section(title, paragraph(f"None: the most similar image never {never}."), anchor="right")
     chosen = np.random.default_rng(found.seed).choice(hits, min(HITS, len(hits)), replace=False)
-    note = "Chosen at random from the queries whose most similar image shows their class."
+    shows = "shares a label with them" if found.several else "shows their class"
+    note = f"Chosen at random from the queries whose most similar image {shows}."
     return section(title, _retrievals(found, np.sort(chosen), images, device), note=note, anchor="right")
 
 
@@ -91,7 +96,7 @@ def _retrieval(found: Evaluated, row: int, near: list[tuple[int, float]], images
 
 
 def _neighbour(found: Evaluated, row: int, other: int, similarity: float, images: Images) -> str:
-    same = int(found.query.label_N[row]) == int(found.searched.label_N[other])
+    same = found.right(row, other)
     note = f"{'✓' if same else '✗'} {similarity_words(similarity)}"
     return _tile(found.searched, other, images, note=note, kind="right" if same else "wrong")
 
@@ -132,6 +137,8 @@ def _place(items: Items, row: int) -> str:
 
 
 def _class_section(found: Evaluated, mistakes: Mistakes, images: Images) -> str:
+    if found.labels_QL is not None:
+        return _label_section(found, found.labels_QL, images)
     title, hard = "Hardest classes", hardest_classes(found, CLASSES)
     if not hard:
         return section(title, paragraph("None: every class is always found first."), anchor="hard")
@@ -147,6 +154,25 @@ def _class_section(found: Evaluated, mistakes: Mistakes, images: Images) -> str:
     note = "Worst first. per_class.csv has all of them." if found.metrics else ""
     shown_classes = "" if images.absent else "".join(_hard_class(found, one, taken[one.label], images) for one in hard)
     return section(title, summary, shown_classes, note=note, anchor="hard")
+
+
+def _label_section(found: Evaluated, labels_QL: Tensor, images: Images) -> str:
+    """As for classes; what a label is taken for cannot be said where an image has several."""
+    title, hard = "Hardest labels", hardest_classes(found, CLASSES)
+    if not hard:
+        return section(title, paragraph("None: images always find one first that shares a label."), anchor="hard")
+    names = list(hard[0].values)
+    rows = [(found.label_names[one.label], f"{one.queries:,}", *(percent(one.values[name]) for name in names))
+            for one in hard]  # fmt: skip
+    summary = table(("Label", "Queries", *map(display_name, names)), rows, numbers=range(1, 2 + len(names)))
+    parts = []
+    for one in hard if not images.absent else ():
+        own = np.flatnonzero((labels_QL == one.label).any(1).numpy())
+        chosen = np.sort(np.random.default_rng(found.seed).choice(own, min(PER_CLASS, len(own)), replace=False))
+        tiles = gallery([_tile(found.query, row, images, kind="asked") for row in chosen.tolist()])
+        parts.append(f"<h3>{escape(found.label_names[one.label])}</h3>{tiles}")
+    note = "Worst first, over the queries that have the label. per_class.csv has all of them."
+    return section(title, summary, *parts, note=note, anchor="hard")
 
 
 def _taken_for(found: Evaluated, mistakes: Mistakes, hard: HardClass) -> list[tuple[int, int, int]]:
@@ -171,7 +197,10 @@ def _hard_class(found: Evaluated, hard: HardClass, taken: list[tuple[int, int, i
 
 
 def _pair_section(found: Evaluated, mistakes: Mistakes, images: Images) -> str:
-    title, pairs = "Classes most often confused", confused_pairs(found, mistakes, PAIRS)
+    title = "Classes most often confused"
+    if why := found.reasons.get("confused classes"):
+        return section(title, paragraph(f"Not measurable: {why}."), anchor="confused")
+    pairs = confused_pairs(found, mistakes, PAIRS)
     if not pairs:
         return section(title, paragraph("None."), anchor="confused")
     names = found.searched.class_names

@@ -24,17 +24,20 @@ def headline_section(found: Evaluated) -> str:
 def _note(found: Evaluated) -> str:
     metrics = found.metrics
     how = (
-        f"{len(found.query):,} images each searched among the others for images of their class"
+        f"{len(found.query):,} images each searched among the others for images "
+        + ("that share a label" if found.several else "of their class")
         if found.gallery is None
         else f"{len(found.query):,} images were searched for in a gallery of {len(found.gallery):,}"
     )
-    text = f"{how}; {metrics.get('classes', len(found.query.class_names)):,} classes."
+    kinds = "labels" if found.several else "classes"
+    text = f"{how}; {metrics.get('classes', len(found.query.class_names)):,} {kinds}."
     if skipped := metrics.get("queries_without_match"):
         text += f" {skipped:,} have nothing to be found and don't count."
     if any(name.endswith(".low") for name in metrics):
         text += (
-            f" The intervals say where each number would lie {100 * found.confidence:g} % of the time if other classes "
-            "of the same kind had been measured; where none is given, none is measured."
+            f" The intervals say where each number would lie {100 * found.confidence:g} % of the time if other "
+            f"{'images' if found.several else 'classes'} of the same kind had been measured; where none is given, none "
+            "is measured."
         )
     elif why := found.reasons.get("intervals"):
         text += f" No intervals: {why}."
@@ -60,7 +63,7 @@ def _interval(metrics: Mapping[str, Any], name: str) -> str:
 
 def _meaning(found: Evaluated, name: str) -> str:
     why = found.reasons.get(name) if found.metrics.get(name) is None else None
-    return f"Not measurable: {why}" if why else sentence(name)
+    return f"Not measurable: {why}" if why else sentence(name, several=found.several)
 
 
 def _value(value: Any) -> str:

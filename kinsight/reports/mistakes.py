@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kinsight.metrics import class_table
+from kinsight.metrics import class_table, label_table
 from kinsight.reports.evaluated import Evaluated
 from kinsight.reports.searching import search
 
@@ -109,7 +109,11 @@ def hardest_classes(found: Evaluated, most: int) -> list[HardClass]:
     names = [name for name in ("recall@1", "map@r", "r_precision") if name in per_query]
     if not names:
         return []
-    classes = class_table(found.retrieval.class_Q, per_query, names)
+    classes = (
+        label_table(found.labels_QL, per_query, names)
+        if found.labels_QL is not None
+        else class_table(found.retrieval.class_Q, per_query, names)
+    )
     column = {name: value.numpy() for name, value in classes.column.items()}
     order = np.lexsort([column[name] for name in reversed(names)])
     order = [row for row in order.tolist() if column[names[0]][row] < 1][:most]

@@ -9,6 +9,7 @@ from kinsight.reports.headline import headline_section
 from kinsight.reports.html import asset, document, escape, paragraph, preformatted, section
 from kinsight.reports.images import Images
 from kinsight.reports.improvement_section import improvement_section, size_section
+from kinsight.reports.level_section import level_section
 from kinsight.reports.map_section import map_section
 from kinsight.reports.pair_section import pair_section
 from kinsight.reports.run_section import run_section
@@ -48,6 +49,8 @@ def report_page(report: Report, settings: ReportSpec, *, device: torch.device) -
     if report.trained is not None:
         parts["Training"] = ("training", training_section(report.trained))
     if found is not None:
+        if levels := level_section(found):
+            parts["Other levels"] = ("levels", levels)
         if improved := improvement_section(found):
             parts["Improved search"] = ("improved", improved)
         if sizes := size_section(found):
@@ -55,7 +58,8 @@ def report_page(report: Report, settings: ReportSpec, *, device: torch.device) -
         images = _images(report)
         wrong, right, hard, confused = example_sections(found, images, device)
         parts["Mistakes"], parts["Hits"] = ("wrong", wrong), ("right", right)
-        parts["Hardest classes"], parts["Confused classes"] = ("hard", hard), ("confused", confused)
+        parts["Hardest labels" if found.several else "Hardest classes"] = ("hard", hard)
+        parts["Confused classes"] = ("confused", confused)
         parts["Same or different"] = ("pairs", pair_section(found))
         if drawn := map_section(found, settings, images, device):
             parts["Map"] = ("map", drawn)

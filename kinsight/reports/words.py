@@ -33,6 +33,16 @@ def variant(name: str, size: int | None = None, *, improved: bool = False) -> st
     return (f"dim={size}/" if size is not None else "") + ("improved/" if improved else "") + name
 
 
+def at_level(name: str, level: str | None) -> str:
+    """The flat name of a metric of the same search, judged at another level: by super-classes, by likeness."""
+    return name if level is None else f"level={level}/{name}"
+
+
+def level_names(metrics: Mapping[str, Any]) -> list[str]:
+    """The levels that metrics were judged at, in their order, beside the class."""
+    return list(dict.fromkeys(name[6:].rpartition("/")[0] for name in metrics if name.startswith("level=")))
+
+
 def variant_sizes(metrics: Mapping[str, Any]) -> list[int]:
     """The sizes that metrics were measured with, ascending, beside all dimensions."""
     return sorted({int(name.partition("/")[0][4:]) for name in metrics if name.startswith("dim=")})
@@ -41,7 +51,7 @@ def variant_sizes(metrics: Mapping[str, Any]) -> list[int]:
 def retrieval_names(metrics: Mapping[str, Any]) -> list[str]:
     """The metrics that a search made better, or with fewer dimensions, is measured by: those of `metrics` that have a
     variant."""
-    known = {name.rpartition("/")[2] for name in metrics if "/" in name}
+    known = {name.rpartition("/")[2] for name in metrics if name.startswith(("dim=", "improved/"))}
     names = [name for name in metrics if name in known and not name.endswith((".low", ".high"))]
     return [name for name in names if not name.startswith("cmc@")]
 
@@ -60,8 +70,23 @@ def display_name(name: str) -> str:
     return name[:1].upper() + name[1:].replace("_", " ")
 
 
-def sentence(name: str) -> str:
-    """What a metric means, in one sentence; empty for one that has none."""
+def sentence(name: str, *, several: bool = False) -> str:
+    """What a metric means, in one sentence; empty for one that has none. several: of images with several labels."""
+    words = _sentence(name)
+    if several:
+        for single, shared in _SHARED.items():
+            words = words.replace(single, shared)
+    return words
+
+
+_SHARED = {
+    "shows the same class": "shares a label",
+    "show the same class": "share a label",
+    "images of the class": "images that share a label",
+}
+
+
+def _sentence(name: str) -> str:
     if found := re.fullmatch(r"recall@(\d+)", name):
         k = int(found[1])
         if k == 1:

@@ -8,6 +8,7 @@ from kinsight.specs.base import Spec
 from kinsight.specs.data import ImageSpec, Source
 from kinsight.specs.model import AvgPool, Pooling
 from kinsight.specs.refine import Expansion, KReciprocal, Projection
+from kinsight.specs.relations import Relation
 from kinsight.specs.report import ReportSpec
 from kinsight.specs.train import Device, Precision
 
@@ -58,6 +59,10 @@ class EvaluateSpec(_FromImages):
     )
     gallery_embeddings: str | None = Field(
         default=None, description="stored embeddings to search in, with `embeddings`"
+    )
+    relation: Relation | None = Field(
+        default=None,
+        description="which images are alike; null: as the bundle was trained, without a bundle by the same label",
     )
     metric: Literal["cosine", "l2", "ip"] = Field(default="cosine", description="similarity between embeddings")
     ks: list[int] = Field(default=[1, 2, 4, 8, 10, 100], min_length=1, description="the k of Recall@k and CMC")

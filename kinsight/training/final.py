@@ -2,23 +2,19 @@
 
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import torch
-
 from kinsight import __version__, storage
 from kinsight.errors import InterruptedRun, KinsightError
 from kinsight.evaluation.embedding import embed_records
+from kinsight.evaluation.matching import Wanted
 from kinsight.evaluation.measure import Measured, measure
 from kinsight.evaluation.report import evaluated, facts
 from kinsight.evaluation.settings import printed_yaml
-from kinsight.evaluation.sides import Side
+from kinsight.evaluation.sides import Side, embedded_side, matched
 from kinsight.evaluation.thresholds import keep_thresholds
 from kinsight.models import load_bundle
 from kinsight.parallel.collectives import world_size
 from kinsight.parallel.groups import is_main
 from kinsight.progress import clean, warn
-from kinsight.relations import SharedLabels
 from kinsight.reports.evaluated import Report, Trained
 from kinsight.reports.page import write_report
 from kinsight.specs.evaluate import EvaluateSpec
@@ -37,17 +33,17 @@ def conclude(prepared: Prepared, run: RunFolder, broken: Broken, stop: StopReque
     the run ends well. Raises InterruptedRun when `stop` was asked for, StorageError.
     """
     spec = prepared.spec
-    wanted = spec.report is not None or spec.validate_.write_thresholds
-    side = _embed_best(prepared, run, broken) if wanted else None
+    needed = spec.report is not None or spec.validate_.write_thresholds
+    side = _embed_best(prepared, run, broken) if needed else None
     if not is_main():
         return None
     found, missing = None, _NO_VALIDATION.format(output=storage.Address.parse(spec.output))
-    if prepared.validation is not None:
-        missing = _SEVERAL_LABELS
     if side is not None:
         _unless_stopped(stop, spec)
         try:
-            found = measure(_as_evaluation(spec), side, None, prepared.device)
+            wanted = Wanted(spec.relation, prepared.records.class_names)
+            side, _, matching = matched(wanted, side, None)
+            found = measure(_as_evaluation(spec), side, None, prepared.device, matching)
         except KinsightError as error:
             missing = f"The best model could not be measured: {error.message}."
             warn(missing)
@@ -67,12 +63,6 @@ _NO_VALIDATION = (
 )
 
 
-_SEVERAL_LABELS = (
-    "Pictures of neighbours and the metrics of pairs need one label per image, and these images have several. How well "
-    "the model retrieves images that share a label is in the curves of this page and in metrics.jsonl."
-)
-
-
 def _unless_stopped(stop: StopRequest, spec: TrainSpec) -> None:
     if stop.wanted:
         raise InterruptedRun(
@@ -83,24 +73,16 @@ def _unless_stopped(stop: StopRequest, spec: TrainSpec) -> None:
 
 
 def _embed_best(prepared: Prepared, run: RunFolder, broken: Broken) -> Side | None:
-    """The validation images as the best model sees them, on every rank; None without any, or with several labels."""
+    """The validation images as the best model sees them, on every rank; None without any."""
     loader = prepared.validation
-    if loader is None or isinstance(prepared.targets.relation, SharedLabels):
+    if loader is None:
         return None
     net = load_bundle(run.best).net.to(prepared.device)
     with prepared.children.starting():
         batch_size = prepared.spec.validate_.batch_size
         found = embed_records(net, loader, prepared.device, prepared.arithmetic, batch_size=batch_size)
-    records = loader.records
-    return Side(
-        vector_ND=found.emb_ND,
-        label_N=torch.from_numpy(np.asarray(records.label_N[found.index_N])),
-        uri_N=records.table["uri"].take(pa.array(found.index_N)),
-        row_N=found.index_N,
-        class_names=records.class_names,
-        broken=[(uri, reason) for _, uri, reason in broken.get("validation", ())],
-        fingerprint=records.fingerprint,
-    )
+    skipped = [(uri, reason) for _, uri, reason in broken.get("validation", ())]
+    return embedded_side(loader.records, found.emb_ND, found.index_N, skipped)
 
 
 def _as_evaluation(spec: TrainSpec) -> EvaluateSpec:

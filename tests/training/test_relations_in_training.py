@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from train_runs import Settings, rows, spec_of
 
+import kinsight
 from kinsight import train
 from kinsight.errors import DataError, KinsightError, SpecError
 
@@ -47,8 +48,18 @@ def test_several_labels(loss: dict[str, str], spec: dict[str, Any], image_folder
     validated = [row for row in rows(Path(spec["output"])) if row["kind"] == "validation"]
     assert validated and 0 < validated[-1]["recall@1"] <= 1 and validated[-1]["map@r"] > 0
     assert result is not None
+    end = json.loads(Path(spec["output"], "run.json").read_text())["validation"]
+    best = max(row["recall@1"] for row in validated)
+    assert end["metrics"]["recall@1"] == pytest.approx(best) and "auc" not in end["metrics"]
+    assert "one label per image" in end["not_measurable"]["verification"]
     report = Path(spec["output"], "report/index.html").read_text()
-    assert "need one label per image" in report
+    assert "data:image/" in report and "needs one label per image" in report and "Hardest labels" in report
+    evaluated = kinsight.evaluate(
+        {"bundle": spec["output"], "data": spec["data"]["validation"], "output": str(tmp_path / "out"), "workers": 0,
+         "device": "cpu", "report": None}
+    ).metrics  # fmt: skip
+    assert evaluated == end["metrics"], "the relation is that of the bundle"
+    assert json.loads((tmp_path / "out/evaluation.json").read_text())["relation_from"] == "bundle"
 
 
 def test_a_loss_over_classes_wants_one(spec: dict[str, Any], image_folder: Path, tmp_path: Path) -> None:
