@@ -70,8 +70,12 @@ def measure(
     if matching.alike is None:
         _add_verification(spec, found, query, gallery)
     else:
-        found.reasons.update(dict.fromkeys(("verification", "thresholds", "confused classes"), _NEEDS_ONE_LABEL))
+        missing = ("verification", "thresholds", "confused classes")
+        found.reasons.update(dict.fromkeys(missing, _NEEDS_ONE_LABEL))
+        progress.say(f"left out    {', '.join(missing)}: {_NEEDS_ONE_LABEL}")
     found.reasons.update(matching.reasons)
+    for name, why in matching.reasons.items():
+        progress.warn(f"{name} is not measured: {why}")
     for name, level in matching.levels.items():
         _add_level(spec, found, query, gallery, device, name, level)
     found.metrics["queries"] = retrieval.num_queries
@@ -118,7 +122,10 @@ def _add_intervals(spec: EvaluateSpec, found: Measured, retrieval: RetrievalResu
             seed=spec.seed,
         )
     except DataError as error:
-        found.reasons[at_level("intervals", level)] = error.message
+        sets = found.matching.alike is not None  # they take the place of classes
+        found.reasons[at_level("intervals", level)] = error.message.replace(
+            "classes", "sets of labels" * sets or "classes"
+        )
         return
     for metric, interval in intervals.items():
         name = at_level(metric, level)

@@ -18,9 +18,14 @@ def level_section(found: Evaluated) -> str:
     rows = [(display_name(name), *(_value(found, at_level(name, level)) for level in (None, *levels)))
             for name in names]  # fmt: skip
     listed = table(("Metric", "class", *levels), rows, numbers=range(1, 2 + len(levels))) if levels else ""
-    words = [paragraph(f"Not measurable: {name}: {why}.") for name, why in missing.items()]
+    words = [paragraph(_why(name, why)) for name, why in missing.items()]
     note = "What the search finds, judged again: right is then what shares the super-class, or what is alike enough."
     return section("Other levels", listed, *words, note=note, anchor="levels")
+
+
+def _why(name: str, why: str) -> str:
+    level = name.removesuffix("/intervals")
+    return f"{'Not measured' if level == name else 'No intervals'} by {level}: {why}."
 
 
 def _value(found: Evaluated, name: str) -> str:
