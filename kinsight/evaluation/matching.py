@@ -115,7 +115,7 @@ def refuse_without_effect(spec: EvaluateSpec, *, leave_one_out: bool) -> None:
         if getattr(spec, name) != EvaluateSpec.model_fields[name].default:
             raise SpecError(
                 "evaluate.several-labels",
-                f"{name} has no effect: verification needs one label per image, and these images have several",
+                "has no effect: verification needs one label per image, and these images have several",
                 field=name,
                 remedy="leave it out, or evaluate on images of one label each",
             )

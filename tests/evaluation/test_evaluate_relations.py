@@ -128,7 +128,7 @@ def test_expansion_and_reranking_take_several_labels(pictures: Path, bundle: Pat
     assert caught.value.field == "gallery_expansion"
     given["gallery"] = several(pictures, tmp_path / "g.csv", range(1, 5))
     assert "improved/recall@1" in run(tmp_path / "b", **given, gallery_expansion={"k": 2})
-    with pytest.raises(SpecError, match="max_pairs has no effect"):
+    with pytest.raises(SpecError, match="has no effect: verification"):
         run(tmp_path / "c", **given, max_pairs=5000)
 
 
