@@ -99,8 +99,3 @@ class ProxyAnchor(ClassHead):
             )
         self._check_range(target.clamp_min(0))
         return target
-
-
-def _log_plus_1(log_sum_C: Tensor) -> Tensor:
-    """log(1 + sum), from the logarithm of the sum."""
-    return torch.logaddexp(log_sum_C, torch.zeros_like(log_sum_C))

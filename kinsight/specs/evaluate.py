@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from kinsight.specs.base import Spec
 from kinsight.specs.data import ImageSpec, Source
-from kinsight.specs.model import AvgPool, Pooling
+from kinsight.specs.model import AvgPool, FirstWeights, Pooling
 from kinsight.specs.refine import Expansion, KReciprocal, Projection
 from kinsight.specs.relations import Relation
 from kinsight.specs.report import ReportSpec
@@ -17,7 +17,7 @@ class BackboneSpec(Spec):
     """A backbone as it is: no neck, no training of ours."""
 
     backbone: str = Field(description="any name `model.backbone` of a training takes")
-    pretrained: str | None = Field(
+    pretrained: FirstWeights | None = Field(
         default="default", description="`default` (published weights), null (random), or an address"
     )
     pooling: Pooling = Field(default=AvgPool(), description="from feature map to one vector")

@@ -208,6 +208,9 @@ def _explain(model: type[Spec], fault: dict[str, Any]) -> str:
     )
     if kind == "value_error":
         return message
+    if kind == "model_type":
+        switch = any(setting.name == path and setting.switch for setting in known)
+        message = "must be a mapping of settings" + (", true for their defaults, or false for none" if switch else "")
     if kind == "literal_error" and isinstance(value, str):
         choices = next((get_args(setting.type_) for setting in known if setting.name == path), ())
         message += _nearest(value, [choice for choice in choices if isinstance(choice, str)])

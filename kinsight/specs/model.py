@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from kinsight.specs.base import Spec, default_tag
 
@@ -79,6 +79,19 @@ class NoNeck(Spec):
 Neck = Annotated[LinearNeck | BNNeck | CgdNeck | NoNeck, Field(discriminator="kind"), default_tag("kind", "linear")]
 
 
+def _no_word_for_null(address: str) -> str:
+    if address.strip().lower() in ("", "none", "random", "false", "no"):
+        raise ValueError(
+            f"model.pretrained={address!r}: is no weights file; set it to null for random weights"
+            + (f", or to ./{address} for a file of that name" if address.strip() else "")
+        )
+    return address
+
+
+FirstWeights = Annotated[str, AfterValidator(_no_word_for_null)]
+"""`default`, or the address of a weights file; refuses words that stand for null elsewhere."""
+
+
 class ModelSpec(Spec):
     """From image to embedding."""
 
@@ -86,7 +99,7 @@ class ModelSpec(Spec):
         default="resnet50",
         description="resnet50, swint_tiny, vit_base, xcit_small, ResNet50, ..., conv4, or any timm name",
     )
-    pretrained: str | None = Field(
+    pretrained: FirstWeights | None = Field(
         default="default", description="`default` (published weights), null (random), or the address of a weights file"
     )
     backbone_dim: int | None = Field(default=None, ge=1, description="features the backbone gives; checked when set")

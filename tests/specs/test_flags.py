@@ -5,8 +5,9 @@ import json
 import pytest
 
 from kinsight.errors import SpecError
+from kinsight.specs.evaluate import EvaluateSpec
 from kinsight.specs.flags import load_yaml, resolve
-from kinsight.specs.load import as_tree, as_yaml, spec_class
+from kinsight.specs.load import as_tree, as_yaml, of, spec_class
 from kinsight.specs.table import JOBS
 from kinsight.specs.train import TrainSpec
 
@@ -79,9 +80,21 @@ def test_booleans_lists_null_and_groups():
     assert extra[0].kind == "supcon" and extra[0].weight == 0.5
 
 
+def test_true_and_false_turn_a_group_on_and_off_in_yaml_as_on_the_command_line():
+    assert train(base={"ema": True}).ema == train("--ema").ema == train("--ema", "true", base={"ema": False}).ema
+    assert train(base={"ema": False, "report": False}).report is None
+    assert train("--ema.decay", "0.9", base={"ema": True}).ema.decay == 0.9
+    rerank = of(EvaluateSpec, {"bundle": "b", "data": {"path": "x"}, "output": "o", "rerank": True}).rerank
+    assert rerank is not None and rerank == type(rerank)()
+    text = fault(base={"ema": "high", "batch": True})
+    assert "ema='high': must be a mapping of settings, true for their defaults, or false for none" in text
+    assert "batch=True: must be a mapping of settings\n" in f"{text}\n" and "Spec" not in text
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
+        (["--model.pretrained", "none"], "model.pretrained='none': is no weights file; set it to null for random"),
         (["--loss.margn", "1"], "did you mean --loss.margin?"),
         (["--lerning-rate", "1"], "no such flag"),
         (["--loss.margin"], "needs a value"),
