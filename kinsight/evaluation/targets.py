@@ -34,14 +34,14 @@ def build_targets(spec: specs.Relation, records: Records) -> Targets:
         case specs.SameLabelSpec():
             return Targets(SameLabel(), torch.from_numpy(records.label_N))
         case specs.SharedLabelsSpec():
-            return Targets(SharedLabels(spec.share), label_rows(records.table["labels"]))
+            return Targets(SharedLabels(spec.share, spec.weighted), label_rows(records.table["labels"]))
         case specs.HierarchySpec():
             columns = [records.label_N, *(records.numbers(name, field="relation.columns") for name in spec.columns)]
             return Targets(Hierarchy(tuple(spec.weights)), torch.from_numpy(np.stack(columns, 1)))
         case specs.SoftLabelsSpec():
             matrix_CC = read_similarities(spec.path, records.num_classes)
             return Targets(
-                SoftLabels(matrix_CC, spec.positive_from, spec.negative_below), torch.from_numpy(records.label_N)
+                SoftLabels(matrix_CC, spec.positive_from, spec.negative_below, spec.weighted), torch.from_numpy(records.label_N)
             )
     assert_never(spec)
 

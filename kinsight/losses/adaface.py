@@ -22,7 +22,7 @@ class AdaFace(LengthHead):
     follow the batches of a training, those of all processes, and do so before they are used: value += t_alpha (the
     batch's - value). They are buffers, equal on all processes, and start, like the authors' code, from 20 and 100. As
     there, lengths are cut to 0.001 to 100, and 0.001 is added to the deviation. A batch of fewer than two images
-    leaves them alone; a step computed in pieces follows each of them.
+    leaves them alone; a step computed in pieces sees all of its images at once.
 
     theta - m z stays within [0, pi]. Other than in the authors' code, no cosine is cut to +-0.999: gradients are finite
     without it.
@@ -31,6 +31,7 @@ class AdaFace(LengthHead):
     t_alpha: above 0, to 1. scale: s.
     """
 
+    follows_batches = True
     length_mean: Tensor
     length_deviation: Tensor
 

@@ -25,6 +25,7 @@ class Contrastive(PairLoss):
     margin: float = 1.0
     distance: Distance = "euclidean"
     part_names: ClassVar[tuple[str, ...]] = ("positive_pairs", "negative_pairs")
+    weighs_positives: ClassVar[bool] = True
 
     def parts(self, block: Block) -> tuple[Part, ...]:
         """See `PairLoss.parts`."""
@@ -33,14 +34,14 @@ class Contrastive(PairLoss):
         near_AK = distance_AB.gather(1, column_AK)
         pulled_AK = (near_AK.detach() > self.positive_margin) & filled_AK
         pushed_AB = (distance_AB.detach() < self.margin) & block.negative_AB
-        near, far = _sums(near_AK, pulled_AK), _sums(distance_AB, pushed_AB)
+        near = _sums(near_AK, pulled_AK * block.slot_weights)
+        far = _sums(distance_AB, pushed_AB.to(distance_AB.dtype))
         return (
             Part(near.total_A - self.positive_margin * near.count_A, near.count_A),
             Part(self.margin * far.count_A - far.total_A, far.count_A),
         )
 
 
-def _sums(distance_AB: Tensor, counted_AB: Tensor) -> Part:
-    """Sum and number of the counted distances: what a hinge amounts to where it is active, in one pass."""
-    weight_AB = counted_AB.to(distance_AB.dtype)
+def _sums(distance_AB: Tensor, weight_AB: Tensor) -> Part:
+    """Sum and weight of the counted distances: what a hinge amounts to where it is active, in one pass."""
     return Part(torch.linalg.vecdot(distance_AB, weight_AB), weight_AB.sum(1))

@@ -68,6 +68,8 @@ class ClassHead(nn.Module):
     unit_weights = True
     whole_batch: ClassVar[bool] = False
     """Whether the loss is one number for the rows of all processes, equal on each, and not a mean over local rows."""
+    follows_batches: ClassVar[bool] = False
+    """Whether it keeps numbers of the batches it has seen: a step in pieces must then show it all images at once."""
 
     def __init__(
         self,

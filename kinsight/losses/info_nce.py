@@ -20,14 +20,14 @@ class InfoNCE(PairLoss):
 
     temperature: float = 0.07
     part_names: ClassVar[tuple[str, ...]] = ("positive_pairs",)
+    weighs_positives: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_positive("temperature", self.temperature)
 
     def parts(self, block: Block) -> tuple[Part, ...]:
         """See `PairLoss.parts`."""
-        column_AK, filled_AK = block.slots
         far_A = log_sum_exp(block.dot_AB / self.temperature, block.negative_AB)
-        near_AK = block.dot_AB.gather(1, column_AK) / self.temperature
+        near_AK = block.dot_AB.gather(1, block.slots.column_AK) / self.temperature
         loss_AK = torch.logaddexp(near_AK, far_A[:, None]) - near_AK
-        return (Part((loss_AK * filled_AK).sum(1), filled_AK.sum(1)),)
+        return (Part((loss_AK * block.slot_weights).sum(1), block.slot_weights.sum(1)),)

@@ -1,7 +1,9 @@
 """Multi-similarity loss."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -20,10 +22,14 @@ class MultiSimilarity(PairLoss):
     alpha: float = 2.0
     beta: float = 50.0
     base: float = 0.5
+    weighs_positives: ClassVar[bool] = True
 
     def parts(self, block: Block) -> tuple[Part, ...]:
         """See `PairLoss.parts`."""
-        near_A = log_sum_exp_slots(-self.alpha * (block.dot_AB.gather(1, block.slots.column_AK) - self.base), block)
+        near_AK = -self.alpha * (block.dot_AB.gather(1, block.slots.column_AK) - self.base)
+        if block.degree_AB is not None:
+            near_AK = near_AK + block.slot_weights.clamp_min(torch.finfo(near_AK.dtype).tiny).log()
+        near_A = log_sum_exp_slots(near_AK, block)
         far_A = log_sum_exp(self.beta * (block.dot_AB - self.base), block.negative_AB)
         total_A: Tensor = F.softplus(near_A) / self.alpha + F.softplus(far_A) / self.beta
         return (Part(total_A, total_A.new_ones(total_A.shape)),)

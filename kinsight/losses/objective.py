@@ -233,4 +233,5 @@ class Objective(nn.Module):
     @property
     def compares_rows(self) -> bool:
         """Whether a term must see all rows of a batch at once: then a batch is no sum of its pieces."""
-        return any(not isinstance(term, HeadTerm) or term.head.whole_batch for term in self.terms)
+        heads = [term.head for term in self.terms if isinstance(term, HeadTerm)]
+        return len(heads) < len(self.terms) or any(head.whole_batch or head.follows_batches for head in heads)

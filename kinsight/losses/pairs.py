@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from kinsight.errors import DataError
+from kinsight.errors import DataError, SpecError
 from kinsight.losses.numerics import nonzero, unit_rows, wide_dtype, without_autocast
 from kinsight.relations import Relation, SameLabel
 
@@ -62,7 +62,8 @@ class Block:
     anchor_AD, other_BD: as the loss compares them, unit rows or not; without gradient.
     dot_AB: their products, a leaf of the graph. anchor_square_A, other_square_B: squared lengths, None for unit rows.
     positive_AB, negative_AB: bool; nobody is compared with itself. own_A: the anchors' own rows among the others.
-    triplets: those a miner has chosen, else None. parameters: what the loss itself learns, as leaves of the graph.
+    triplets: those a miner has chosen, else None. degree_AB: what a positive weighs; None: 1.
+    parameters: what the loss itself learns, as leaves of the graph.
     """
 
     anchor_AD: Tensor
@@ -74,6 +75,7 @@ class Block:
     negative_AB: Tensor
     own_A: Tensor
     triplets: Triplets | None = None
+    degree_AB: Tensor | None = None
     parameters: tuple[Tensor, ...] = field(default=())
 
     def squared(self, least: float = 0.0) -> Tensor:
@@ -94,6 +96,13 @@ class Block:
         column_AK[row_T, slot_T] = column_T
         filled_AK = torch.arange(most, device=row_T.device) < count_A[:, None]
         return Slots(column_AK, filled_AK)
+
+    @cached_property
+    def slot_weights(self) -> Tensor:
+        """What the positives weigh, (A, K); 0 where a slot is not filled."""
+        column_AK, filled_AK = self.slots
+        weight_AK = filled_AK.to(self.dot_AB.dtype)
+        return weight_AK if self.degree_AB is None else weight_AK * self.degree_AB.gather(1, column_AK)
 
     @cached_property
     def has_positive_A(self) -> Tensor:
@@ -130,6 +139,8 @@ class PairLoss(ABC):
     """Whether rows are brought to length 1 first."""
     part_names: ClassVar[tuple[str, ...]] = ("anchors",)
     """What the parts' means are over."""
+    weighs_positives: ClassVar[bool] = False
+    """Whether positives may weigh differently, as a weighted relation says."""
 
     @abstractmethod
     def parts(self, block: Block) -> tuple[Part, ...]:
@@ -174,7 +185,7 @@ class PairSums(NamedTuple):
     weight_P: Tensor
 
     def loss(self, count_P: Tensor) -> Tensor:
-        """The sum of the means, with the denominators of all processes."""
+        """The sum of the means, with the denominators of all processes; NaN if an embedding is not a finite number."""
         return (self.total_P * (self.weight_P / nonzero(count_P))).sum()
 
 
@@ -203,6 +214,13 @@ def pair_sums(
                 remedy="pass one embedding per row",
             )
         relation.check(target, len(emb))
+    if relation.weighted and not loss.weighs_positives:
+        raise SpecError(
+            "loss.weighted-relation",
+            f"{type(loss).__name__} has no weights of pairs",
+            field="relation.weighted",
+            remedy="leave it off, or choose contrastive, multi-similarity, info-nce, supcon or sigmoid-pairs",
+        )
     dtype = wide_dtype(anchor_RD, other_BD)
     with without_autocast(anchor_RD):
         together = anchor_RD is other_BD
@@ -335,6 +353,10 @@ class _Blocks(torch.autograd.Function):
                         grads.add(place, start, block, total, keep=order < len(found) - 1)
                     place += 1
             start = stop
+        # Comparisons with NaN are false: without this a loss that counts or mines pairs would not show it.
+        for rows in (anchor_RD, other_BD):
+            if rows.numel():
+                total_P += 0 * rows.amax() + 0 * rows.amin()
         ctx.grads = grads
         ctx.mark_non_differentiable(count_P)
         return total_P, count_P
@@ -370,12 +392,25 @@ def _prepared(emb_RD: Tensor, dtype: torch.dtype, *, unit: bool) -> Tensor:
 
 def _block_rows(plan: _Plan, start: int, num_others: int) -> int:
     """How many anchors fit a block, the loss's own appetite counted."""
-    width = 1
-    target = plan.anchor_target[start : start + 32]
-    if len(target) and plan.loss.width(2) > plan.loss.width(1):  # grows with the positives: how many are there?
+    loss, most = plan.loss, 1
+    rows = _rows_of_width(loss.width(most), num_others)
+    if loss.width(2) == loss.width(1):
+        return rows
+    stop = start  # it grows with the positives: how many have those that fit?
+    while stop < min(start + rows, len(plan.anchor_target)):
+        target = plan.anchor_target[stop : min(stop + 32, start + rows)]
         masks = plan.relation.masks(target, plan.other_target)
-        width = plan.loss.width(max(int(mask.positive_AB.sum(1).max()) for mask in masks))
-    return max(1, _BLOCK_NUMBERS // max(num_others * max(width, plan.loss.width(1)), 1))
+        here = max(int(mask.positive_AB.sum(1).max()) for mask in masks)
+        if _rows_of_width(loss.width(max(most, here)), num_others) < stop - start:
+            return stop - start  # these rows have more than those before: they begin a block of their own
+        most = max(most, here)
+        rows = _rows_of_width(loss.width(most), num_others)
+        stop += len(target)
+    return rows
+
+
+def _rows_of_width(width: int, num_others: int) -> int:
+    return max(1, _BLOCK_NUMBERS // max(num_others * width, 1))
 
 
 def _blocks(
@@ -388,6 +423,8 @@ def _blocks(
     anchor_square_A = None if unit else anchor_AD.square().sum(1)
     other_square_B = None if unit else other_BD.square().sum(1)
     own = torch.arange(start, stop, device=dot_AB.device)
+    degree_AB = plan.relation.degrees(plan.anchor_target[start:stop], plan.other_target)
+    degree_AB = None if degree_AB is None else degree_AB.to(dot_AB)
     blocks = []
     for masks in plan.relation.masks(plan.anchor_target[start:stop], plan.other_target):
         for mask in masks:
@@ -402,6 +439,7 @@ def _blocks(
             positive_AB=masks.positive_AB,
             negative_AB=masks.negative_AB,
             own_A=own + plan.first,
+            degree_AB=degree_AB,
             parameters=tuple(weight.detach().requires_grad_(grad) for weight in weights),
         )
         blocks.append(plan.miner(block) if plan.miner is not None else block)

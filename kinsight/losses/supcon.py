@@ -1,9 +1,11 @@
 """Supervised contrastive loss."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
+from kinsight.losses.numerics import nonzero
 from kinsight.losses.pairs import Block, PairLoss, Part
 from kinsight.losses.settings import require_positive
 from kinsight.losses.sums import log_sum_exp
@@ -18,15 +20,15 @@ class SupCon(PairLoss):
     """
 
     temperature: float = 0.1
+    weighs_positives: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_positive("temperature", self.temperature)
 
     def parts(self, block: Block) -> tuple[Part, ...]:
         """See `PairLoss.parts`."""
-        column_AK, filled_AK = block.slots
         total_A = log_sum_exp(block.dot_AB / self.temperature, block.positive_AB | block.negative_AB)
-        near_AK = block.dot_AB.gather(1, column_AK) * filled_AK
-        near_A = near_AK.sum(1) / filled_AK.sum(1).clamp_min(1) / self.temperature
+        near_A = (block.dot_AB.gather(1, block.slots.column_AK) * block.slot_weights).sum(1)
+        near_A = near_A / nonzero(block.slot_weights.sum(1)) / self.temperature
         counted_A = block.has_positive_A
         return (Part(torch.where(counted_A, total_A - near_A, 0), counted_A),)

@@ -15,10 +15,11 @@ class SharedLabels(Relation):
 
     share: pairs whose index is at least this are alike; 0: any shared label makes them so. Pairs that share a label but
     less than `share` are neither alike nor different; pairs that share none are different. An image without any label
-    is neither to all.
+    is neither to all. weighted: positives weigh by the index.
     """
 
     share: float = 0.0
+    weighted: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
@@ -99,11 +100,13 @@ class SoftLabels(Relation):
     similarity_CC: (C, C), 0 to 1, symmetric; targets are then int64 class ids (B,). Without it targets are floating
     vectors (B, F), such as a text model's embeddings of the captions, and likeness is their cosine, at least 0.
     positive_from, negative_below: pairs at least and less alike than these; those between are neither.
+    weighted: positives weigh by their likeness.
     """
 
     similarity_CC: Tensor | None = None
     positive_from: float = 0.7
     negative_below: float = 0.3
+    weighted: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.negative_below <= self.positive_from <= 1:

@@ -33,8 +33,10 @@ class Relation(ABC):
     """Reads targets: int64 or floating tensors with one row per image.
 
     A relation with several degrees of likeness has several levels; a loss over pairs is computed at each of them and
-    summed with their weights.
+    summed with their weights. weighted: positives weigh by their likeness, in losses that know weights of pairs.
     """
+
+    weighted: bool = False
 
     @property
     @abstractmethod
@@ -59,6 +61,10 @@ class Relation(ABC):
         return [
             Masks(similarity_AB >= level.positive_from, similarity_AB < level.negative_below) for level in self.levels
         ]
+
+    def degrees(self, target_A: Tensor, target_B: Tensor) -> Tensor | None:
+        """What a positive pair weighs, (A, B), above 0 up to 1; None: all the same."""
+        return self.similarity(target_A, target_B) if self.weighted else None
 
 
 @dataclass(frozen=True)

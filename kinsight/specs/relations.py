@@ -6,6 +6,13 @@ from pydantic import Field, model_validator
 
 from kinsight.specs.base import Spec, default_tag
 
+_WEIGHTED = Field(
+    default=False,
+    description="positives weigh by their likeness; for contrastive, multi-similarity, info-nce, supcon, sigmoid-pairs",
+)
+WEIGH_POSITIVES = ("contrastive", "multi-similarity", "info-nce", "supcon", "sigmoid-pairs")
+"""Losses that know weights of pairs."""
+
 
 class SameLabelSpec(Spec):
     """One label per image; equal ones are alike."""
@@ -20,6 +27,7 @@ class SharedLabelsSpec(Spec):
     share: float = Field(
         default=0.0, ge=0, le=1, description="least share of the labels of both images; 0: any shared one is enough"
     )
+    weighted: bool = _WEIGHTED
 
 
 class HierarchySpec(Spec):
@@ -54,6 +62,7 @@ class SoftLabelsSpec(Spec):
     path: str = Field(description="address of an .npy file: classes x classes, 0 to 1, in the order of the class names")
     positive_from: float = Field(default=0.7, gt=0, le=1, description="pairs at least this alike are positives")
     negative_below: float = Field(default=0.3, gt=0, le=1, description="pairs less alike than this are negatives")
+    weighted: bool = _WEIGHTED
 
     @model_validator(mode="after")
     def _in_order(self) -> "SoftLabelsSpec":

@@ -9,7 +9,7 @@ from kinsight.specs.data import DataSpec
 from kinsight.specs.losses import AMSoftmax, Loss, OverClasses, OverPairs
 from kinsight.specs.model import ModelSpec
 from kinsight.specs.optim import CosineSchedule, Optimizer, Schedule, Sgd, StepSchedule
-from kinsight.specs.relations import Relation, SameLabelSpec
+from kinsight.specs.relations import WEIGH_POSITIVES, Relation, SameLabelSpec
 from kinsight.specs.report import ReportSpec
 from kinsight.specs.samplers import HierarchicalSampler, PerClassSampler, Sampler, ShuffleSampler
 
@@ -22,7 +22,9 @@ class HeadSpec(Spec):
 
     shard: Literal["none"] = Field(default="none", description="class weights are whole on every process")
     init_from: str | None = Field(
-        default=None, description="bundle whose class weights to start from, if they are of the same loss and classes"
+        default=None,
+        description="snapshot (RUN/snapshots/N) whose class weights to start from; of another loss: an error; "
+        "of other classes or shapes they are left out with a warning",
     )
 
 
@@ -43,7 +45,9 @@ class FreezeSpec(Spec):
         default=[], description="norms: the backbone's batch normalisation, statistics included"
     )
     first_layers: int = Field(default=0, ge=0, description="layers of the backbone, from the pixels on")
-    steps: int | None = Field(default=None, ge=1, description="steps until they thaw; null: never")
+    steps: int | None = Field(
+        default=None, ge=1, description="steps until they thaw, fewer than the training has; null: never"
+    )
 
     @model_validator(mode="after")
     def _something(self) -> "FreezeSpec":
@@ -238,6 +242,17 @@ class TrainSpec(Spec):
                 raise ValueError(
                     f"{name}.kind={loss.kind} takes one class per image: with relation.kind=shared-labels choose a "
                     "loss over pairs, or proxy-anchor"
+                )
+            weighted = getattr(self.relation, "weighted", False) and isinstance(loss, OverPairs)
+            if weighted and loss.kind not in (*WEIGH_POSITIVES, "vicreg"):
+                raise ValueError(
+                    f"relation.weighted has no effect on {name}.kind={loss.kind}: leave it off, or choose one of "
+                    f"{', '.join(WEIGH_POSITIVES)}"
+                )
+            each = getattr(self.sampler, "samples_per_class", 2)
+            if loss.kind == "npairs" and each != 2:
+                raise ValueError(
+                    f"{name}.kind=npairs uses two images of each class: set sampler.samples_per_class=2, not {each}"
                 )
             miner = getattr(loss, "miner", None)
             if miner is not None and miner.kind == "consecutive" and self.sampler.kind != "triplets":

@@ -135,6 +135,7 @@ def test_a_rate_that_is_never_reached_is_said(settings: Settings, capsys: pytest
         {"kind": "supcon", "memory": {"size": 40, "warmup_steps": 1}},
         {"kind": "proxy-anchor"},
         {"kind": "quadruplet"},
+        {"kind": "adaface"},
     ],
     ids=lambda loss: loss["kind"],
 )
