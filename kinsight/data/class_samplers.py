@@ -1,13 +1,16 @@
 """Samplers that go by classes. An image of several labels belongs to each of its classes.
 
 Classes come round one after the other in random order, so each is seen equally often; an epoch shows about as many
-images as there are. A class's images come round in random order too.
+images as there are. A class's images come round in random order too. Where an image comes up twice in a batch, for two
+of its classes, another image of the class takes the second place: see `kinsight.data.distinct`. Only where the classes
+drawn have too few images together for the batch, some are repeated, as few as can be.
 """
 
 import warnings
 
 import numpy as np
 
+from kinsight.data.distinct import draw_batches
 from kinsight.data.members import IndexArray, Members
 from kinsight.data.random import Purpose, shuffled, words
 from kinsight.data.records import Records
@@ -31,7 +34,8 @@ class ClassBatches:
 
     def epoch(self, epoch: int) -> list[IndexArray]:
         slot_T = self._order(epoch)
-        return list(self._members.draw(slot_T, self._samples, self._seed, epoch).reshape(self.num_batches, -1))
+        sizes = {"batches": self.num_batches, "seed": self._seed, "epoch": epoch}
+        return draw_batches(self._members, slot_T, self._samples, **sizes)
 
     def _order(self, epoch: int) -> IndexArray:
         """Classes of all places of the epoch: permutations end to end, without a class twice in one batch."""
@@ -61,8 +65,8 @@ class BalancedBatches:
         needed, classes = self.num_batches * self._batch_size, len(self._members)
         rounds = range(-(-needed // classes))
         orders = [shuffled(classes, self._seed, epoch, purpose=Purpose.CLASSES, round_=number) for number in rounds]
-        record_T = self._members.draw(np.concatenate(orders)[:needed], 1, self._seed, epoch)[:, 0]
-        return list(record_T.reshape(self.num_batches, -1))
+        sizes = {"batches": self.num_batches, "seed": self._seed, "epoch": epoch}
+        return draw_batches(self._members, np.concatenate(orders)[:needed], 1, **sizes)
 
 
 class HierarchicalBatches:
@@ -95,7 +99,8 @@ class HierarchicalBatches:
     def epoch(self, epoch: int) -> list[IndexArray]:
         turns = _Turns(self._class_G, self._seed, epoch)
         slot_T = np.concatenate([self._batch(turns) for _ in range(self.num_batches)])
-        return list(self._members.draw(slot_T, self._samples, self._seed, epoch).reshape(self.num_batches, -1))
+        sizes = {"batches": self.num_batches, "seed": self._seed, "epoch": epoch}
+        return draw_batches(self._members, slot_T, self._samples, **sizes)
 
     def _batch(self, turns: "_Turns") -> IndexArray:
         chosen: list[int] = []
@@ -153,47 +158,6 @@ class _Turns:
         key_U = words(self._seed, self._epoch, class_U, 1 + self._round_G[group], purpose=Purpose.CLASSES)[:, -1]
         self._queue_G[group] += class_U[np.argsort(key_U, kind="stable")].tolist()
         self._round_G[group] += 1
-
-
-class TripletBatches:
-    """Triplets of two random classes, one after the other: anchor, positive (another image of its class), negative.
-
-    Anchors' classes have two images or more; a negative's may have one. Classes and images are drawn independently.
-    """
-
-    def __init__(self, records: Records, *, batch_size: int, seed: int) -> None:
-        assert batch_size % 3 == 0, batch_size
-        self._members, self._seed = Members.of(records, least=1), seed
-        self._paired = np.flatnonzero(self._members.count_U >= 2)
-        if len(self._paired) == 0 or len(self._members) < 2:
-            raise DataError(
-                "data.too-few-classes",
-                f"{len(self._members)} classes, {len(self._paired)} of them with two or more images: a triplet needs "
-                "two classes, one with two images",
-                field="sampler.kind",
-                remedy="give more classes a second image, or set sampler.kind=shuffle",
-            )
-        self._triplets = batch_size // 3
-        self.num_batches = -(-len(records) // batch_size)
-
-    def epoch(self, epoch: int) -> list[IndexArray]:
-        number = self.num_batches * self._triplets
-        word_T5 = words(self._seed, epoch, np.arange(number), 5, purpose=Purpose.CLASSES)
-        own_T = self._paired[_below(word_T5[:, 0], len(self._paired))]
-        other_T = _below(word_T5[:, 1], len(self._members) - 1)
-        other_T += other_T >= own_T  # any class but its own
-        count_T, start_T = self._members.count_U[own_T], self._members.start_U[own_T]
-        anchor_T = _below(word_T5[:, 2], count_T)
-        positive_T = _below(word_T5[:, 3], count_T - 1)
-        positive_T += positive_T >= anchor_T
-        negative_T = self._members.start_U[other_T] + _below(word_T5[:, 4], self._members.count_U[other_T])
-        place_T3 = np.stack([start_T + anchor_T, start_T + positive_T, negative_T], 1)
-        return list(self._members.shuffled(self._seed, epoch)[place_T3].reshape(self.num_batches, -1))
-
-
-def _below(word_T: np.ndarray, bound: IndexArray | int) -> IndexArray:
-    """Numbers from 0 to below the bound; uneven by less than one in 2**40 for bounds that fit in memory."""
-    return (word_T % np.asarray(bound, np.uint64)).astype(np.int64)
 
 
 def _require_classes(members: Members, needed: int, batch_size: int, samples: int) -> None:

@@ -29,6 +29,7 @@ class Members:
         """Those of all labelled records."""
         offset_N1, class_M = records.labels_csr
         record_M = np.repeat(np.arange(len(records)), np.diff(offset_N1))
+        record_M, class_M = _once(record_M, class_M)
         count_C = np.bincount(class_M, minlength=1)
         class_U = np.flatnonzero(count_C >= least)
         slot_C = np.full(len(count_C), -1, np.int64)
@@ -48,6 +49,38 @@ class Members:
     def start_U(self) -> IndexArray:
         """Where each class begins in `shuffled`."""
         return np.cumsum(self.count_U) - self.count_U
+
+    @cached_property
+    def shared(self) -> bool:
+        """Whether any image belongs to several of these classes."""
+        return bool((self.record_M[1:] == self.record_M[:-1]).any())  # ascending
+
+    @cached_property
+    def _own_N1(self) -> IndexArray:
+        """Where the classes of each image begin in `slot_M`, and the end; images behind the last labelled one lack."""
+        return np.concatenate([[0], np.cumsum(np.bincount(self.record_M))])
+
+    def alike(self, one_T: IndexArray, other_T: IndexArray) -> npt.NDArray[np.bool_]:
+        """Whether two images share a class, for T pairs of labelled images; time and memory go by their labels."""
+        key_K = np.concatenate([self._keys(one_T), self._keys(other_T)])
+        key_K.sort()
+        alike_T = np.zeros(len(one_T), np.bool_)
+        alike_T[key_K[1:][key_K[1:] == key_K[:-1]] // len(self)] = True
+        return alike_T
+
+    def _keys(self, record_T: IndexArray) -> IndexArray:
+        """A number for each (place among these, class of the image there), all different."""
+        start_T = self._own_N1[record_T]
+        count_T = self._own_N1[record_T + 1] - start_T
+        place_K = np.repeat(np.arange(len(record_T)), count_T)
+        within_K = np.arange(len(place_K)) - np.repeat(np.cumsum(count_T) - count_T, count_T)
+        return place_K * len(self) + self.slot_M[start_T[place_K] + within_K]
+
+    def unlike(self, record: int) -> IndexArray:
+        """All labelled images that share no class with this one, ascending."""
+        own = self.slot_M[self._own_N1[record] : self._own_N1[record + 1]]
+        shares_N = np.bincount(self.record_M, weights=np.isin(self.slot_M, own))
+        return np.setdiff1d(np.flatnonzero(np.diff(self._own_N1)), np.flatnonzero(shares_N), assume_unique=True)
 
     def shuffled(self, seed: int, epoch: int) -> IndexArray:
         """Records class after class, in random order within each."""
@@ -77,6 +110,16 @@ class Members:
                 remedy="give every image of a class the same super-class",
             )
         return first_U
+
+
+def _once(record_M: IndexArray, class_M: IndexArray) -> tuple[IndexArray, IndexArray]:
+    """The pairs without repeated ones: an image that names a class twice belongs to it once."""
+    key_M = record_M * (int(class_M.max(initial=0)) + 1) + class_M
+    ascending_M = np.sort(key_M)
+    if not (ascending_M[1:] == ascending_M[:-1]).any():
+        return record_M, class_M
+    kept_M = np.sort(np.unique(key_M, return_index=True)[1])
+    return record_M[kept_M], class_M[kept_M]
 
 
 def _occurrence(slot_T: IndexArray) -> IndexArray:

@@ -7,10 +7,11 @@ from typing import Protocol, assert_never
 
 import numpy as np
 
-from kinsight.data.class_samplers import BalancedBatches, ClassBatches, HierarchicalBatches, TripletBatches
+from kinsight.data.class_samplers import BalancedBatches, ClassBatches, HierarchicalBatches
 from kinsight.data.members import IndexArray
 from kinsight.data.random import shuffled
 from kinsight.data.records import Records
+from kinsight.data.triplet_sampler import TripletBatches
 from kinsight.errors import DataError
 from kinsight.specs import samplers as specs
 

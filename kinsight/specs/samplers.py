@@ -19,7 +19,8 @@ class ShuffleSampler(Spec):
 class PerClassSampler(Spec):
     """Batches of random classes with the same number of images each; what pair losses need.
 
-    A class with fewer images gives all it has and repeats some of them.
+    A class with fewer images gives all it has and repeats some of them. Images of several labels come once in a batch,
+    unless its classes have too few together.
     """
 
     kind: Literal["per-class"] = "per-class"
@@ -51,7 +52,8 @@ class HierarchicalSampler(Spec):
 class TripletSampler(Spec):
     """Triplets of two random classes: anchor and positive of one, a negative of the other; the batch divides by 3.
 
-    Anchors come from classes with two images or more.
+    Anchors come from classes with two images or more. With several labels an image, a negative shares none with its
+    anchor.
     """
 
     kind: Literal["triplets"] = "triplets"
