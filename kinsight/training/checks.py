@@ -93,6 +93,18 @@ def check_memories(spec: TrainSpec, records: Records, total_steps: int | None) -
             )
 
 
+def check_freezing(spec: TrainSpec, total_steps: int | None) -> None:
+    """What is frozen for some steps comes to be trained. total_steps: if known. Raises SpecError."""
+    steps = spec.freeze.steps if spec.freeze is not None else None
+    if steps is not None and total_steps is not None and steps >= total_steps:
+        raise SpecError(
+            "train.never-thaws",
+            f"the training has {total_steps} steps, so that what is frozen for {steps} never thaws",
+            field=f"freeze.steps={steps}",
+            remedy=f"set it below {total_steps}, or leave it out (null) to keep these parts frozen for good",
+        )
+
+
 def check_validation_classes(records: Records) -> None:
     """Something can be retrieved. Raises DataError."""
     if records.count_C.max(initial=0) < 2:

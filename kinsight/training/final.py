@@ -24,6 +24,7 @@ from kinsight.training.run_folder import RunFolder
 from kinsight.training.setup import Prepared
 from kinsight.training.signals import StopRequest
 from kinsight.training.state import Broken
+from kinsight.training.validation import best_place
 
 
 def conclude(prepared: Prepared, run: RunFolder, broken: Broken, stop: StopRequest) -> dict[str, Any] | None:
@@ -111,7 +112,7 @@ def _report(
         "validation images": f"{len(prepared.validation.records):,}" if prepared.validation is not None else "none",
         "steps": f"{position.step:,} of {prepared.budget.expected_steps(position):,}, {position.images:,} images seen",
         "training time": f"{position.seconds:,.0f} s",
-        "best epoch": position.best_epoch,
+        "best model": best_place(prepared),
         "device": f"{prepared.device} in {prepared.arithmetic.name}, {world_size()} process(es)",
         "fingerprint of the training images": prepared.records.fingerprint,
         "fingerprint of the validation images": side.fingerprint if side is not None else None,

@@ -27,18 +27,20 @@ from kinsight.training.run_folder import HEADER, RunFolder
 from kinsight.training.setup import Prepared, origin, prepare, settled
 from kinsight.training.signals import StopRequest, stop_requests
 from kinsight.training.snapshots import find_state, go_on_from
+from kinsight.training.validation import best_place
 
 
 @dataclass(frozen=True)
 class TrainResult:
     """output: the run folder's address. bundle: the model bundle's. best: best validation value, None without
-    validation. best_epoch: epochs done when it was reached. steps: optimizer steps done.
+    validation. best_epoch, best_step: epochs and steps done when it was reached. steps: optimizer steps done.
     """
 
     output: str
     bundle: str
     best: float | None
     best_epoch: int | None
+    best_step: int | None
     steps: int
 
 
@@ -125,7 +127,7 @@ def _finish(prepared: Prepared, run: RunFolder, stop: StopRequest) -> dict[str, 
     if broken:
         say(f"broken      {len(broken)} images were skipped, named in run.json")
     if position.best is not None:
-        say(f"best        {spec.validate_.metric} {position.best:.4f} after epoch {position.best_epoch}")
+        say(f"best        {spec.validate_.metric} {position.best:.4f} {best_place(prepared)}")
     say(f"bundle      {_result(spec, summary).bundle}")
     return summary
 
@@ -133,4 +135,6 @@ def _finish(prepared: Prepared, run: RunFolder, stop: StopRequest) -> dict[str, 
 def _result(spec: TrainSpec, summary: dict[str, Any]) -> TrainResult:
     position = summary["position"]
     bundle = str(storage.Address.parse(spec.output).child("bundle"))
-    return TrainResult(spec.output, bundle, position["best"], position["best_epoch"], position["step"])
+    return TrainResult(
+        spec.output, bundle, position["best"], position["best_epoch"], position["best_step"], position["step"]
+    )

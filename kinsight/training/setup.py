@@ -20,6 +20,7 @@ from kinsight.data import (
     read_records,
     require_images,
 )
+from kinsight.errors import SpecError
 from kinsight.evaluation.class_weights import read_class_weights
 from kinsight.evaluation.settings import printed_tree
 from kinsight.evaluation.targets import Targets, build_targets
@@ -37,6 +38,7 @@ from kinsight.training.budget import Budget
 from kinsight.training.checkpoint import Origin, initial_weights
 from kinsight.training.checks import (
     check_classes,
+    check_freezing,
     check_memories,
     check_norms,
     check_pairs,
@@ -150,6 +152,7 @@ def prepare(spec: TrainSpec, device: torch.device) -> Prepared:
     steps_per_epoch = sampler.num_batches
     budget = Budget.of(spec, steps_per_epoch)
     check_memories(spec, records, budget.steps)
+    check_freezing(spec, budget.steps)
     check_ranks(spec, sampler)
     targets = build_targets(spec.relation, records)
     check_pairs(spec, sampler, targets)
@@ -258,15 +261,18 @@ def _build_training(
 
 
 def start_head(objective: Objective, spec: TrainSpec, class_names: Sequence[str]) -> None:
-    """Take class weights over from `head.init_from`, or say why they are left out. Raises as `read_class_weights`."""
+    """Take class weights over from `head.init_from`; those of other classes or shapes are left out, which is said.
+
+    Raises SpecError where it has none, or another loss's, and as `read_class_weights`.
+    """
     assert spec.head.init_from is not None and objective.head is not None, "the spec has seen to it"
-    found = read_class_weights(spec.head.init_from)
-    ours = {name: value.shape for name, value in objective.head.state_dict().items()}
+    place, found = storage.Address.parse(spec.head.init_from), read_class_weights(spec.head.init_from)
     if found is None:
-        why = "it has none"
-    elif found.loss.kind != spec.loss.kind:
-        why = f"they are {found.loss.kind}'s, not {spec.loss.kind}'s"
-    elif found.class_names != tuple(class_names):
+        raise _no_class_weights(f"{place}: holds no class weights; bundles and runs without snapshots have none")
+    if found.loss.kind != spec.loss.kind:
+        raise _no_class_weights(f"{place}: its class weights are {found.loss.kind}'s, not {spec.loss.kind}'s")
+    ours = {name: value.shape for name, value in objective.head.state_dict().items()}
+    if found.class_names != tuple(class_names):
         why = f"they are of {len(found.class_names):,} classes, which are not the {len(class_names):,} of these images"
     elif {name: value.shape for name, value in found.state.items()} != ours:
         why = "their shapes differ"
@@ -274,7 +280,17 @@ def start_head(objective: Objective, spec: TrainSpec, class_names: Sequence[str]
         objective.head.load_state_dict(found.state)
         return
     if is_main():
-        warn(f"{storage.Address.parse(spec.head.init_from)}: its class weights are left out: {why}")
+        warn(f"{place}: its class weights are left out: {why}")
+
+
+def _no_class_weights(message: str) -> SpecError:
+    return SpecError(
+        "train.class-weights",
+        message,
+        field="head.init_from",
+        remedy="give RUN/snapshots/N of a training with the same loss and with `snapshots`, or leave it out for "
+        "random class weights",
+    )
 
 
 def origin(prepared: Prepared) -> Origin:

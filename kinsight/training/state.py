@@ -19,7 +19,8 @@ class Position:
     """Where a run stands.
 
     step: optimizer steps done. epoch, batch: the next batch to train on. images: seen so far. best: best validation
-    value; best_epoch: epochs done when it was reached; bad_validations: validations since. seconds: training time.
+    value; best_epoch, best_step: epochs and steps done when it was reached; bad_validations: validations
+    since. seconds: training time.
     """
 
     step: int = 0
@@ -28,6 +29,7 @@ class Position:
     images: int = 0
     best: float | None = None
     best_epoch: int | None = None
+    best_step: int | None = None
     bad_validations: int = 0
     seconds: float = 0.0
     stopped_early: bool = False

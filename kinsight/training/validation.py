@@ -49,12 +49,28 @@ def validate(prepared: Prepared, run: RunFolder, record: Record) -> float:
             value = 0.0
         better = position.best is None or value > position.best or prepared.spec.validate_.keep == "last"
         if better:
-            position.best, position.best_epoch, position.bad_validations = value, position.epoch, 0
+            position.best, position.bad_validations = value, 0
+            position.best_epoch, position.best_step = position.epoch, position.step
             keep_best(prepared, run)
         else:
             position.bad_validations += 1
     record.log("validation", position, clean(metrics))
     return value
+
+
+def best_place(prepared: Prepared) -> str | None:
+    """When the best model was reached: `after epoch 3`, or `after step 70` where it was within an epoch, or validation
+    goes by steps; None without one.
+    """
+    position, rhythm = prepared.training.position, prepared.spec.validate_
+    step, epoch = position.best_step, position.best_epoch
+    if epoch is None:
+        return None
+    if step is None:  # of a checkpoint that did not know it yet
+        return f"after epoch {epoch}"
+    by_epochs = rhythm.times is None and rhythm.every_steps is None
+    whole = step == epoch * prepared.steps_per_epoch
+    return f"after epoch {epoch:,}" if by_epochs and whole else f"after step {step:,}"
 
 
 def share_main_buffers(prepared: Prepared) -> None:

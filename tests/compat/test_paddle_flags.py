@@ -264,14 +264,23 @@ def test_a_model_of_another_network_is_refused(compat: Compat, here: Path, tmp_p
     assert outcome.code == 0 and "--image_shape=3,32,32: no effect" in outcome.err
 
 
-def test_where_the_data_set_was_fetched_to_is_named(compat: Compat, here: Path) -> None:
-    """By `kinsight data get sop`, in this working directory."""
+def test_the_data_set_is_found_where_it_was_fetched_to(compat: Compat, here: Path, miniature: Path) -> None:
+    """By `kinsight data get sop`, in this working directory; the scripts' own folder comes first."""
     (here / "data").unlink()
     fetched = "data/sop/files/Stanford_Online_Products/Stanford_Online_Products"
     outcome = compat("infer.py")
     assert outcome.code == 3 and f"`kinsight data get sop` fetches it, to {fetched}" in outcome.err
-    write_miniature(here / fetched, train_classes=2, test_classes=2)
-    assert f"give --data_dir={fetched}, which is there" in compat("infer.py").err
+    assert f"--data_dir: data/Stanford_Online_Products: no such folder, nor is there {fetched}" in outcome.err
+    write_miniature(here / fetched, train_classes=2, test_classes=2, each=3)
+    words = ["eval.py", "--model=conv4", "--image_shape=3,16,16", "--use_gpu=False"]
+    said = f"data/Stanford_Online_Products is not there: reading {fetched}, where `kinsight data get sop` put it"
+    outcome = compat(*words)
+    assert outcome.code == 0 and outcome.err.count(said) == 1 and "End test 6, test_recall" in outcome.out
+    outcome = compat(*words, "--data_dir=nowhere")
+    assert outcome.code == 3 and f"give --data_dir={fetched}, which is there" in outcome.err
+    (here / "data/Stanford_Online_Products").symlink_to(miniature)
+    outcome = compat(*words)
+    assert outcome.code == 0 and said not in outcome.err and "End test 18, test_recall" in outcome.out
 
 
 def test_random_weights_are_measured_and_said(compat: Compat) -> None:

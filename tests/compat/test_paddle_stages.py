@@ -52,6 +52,12 @@ def test_an_embedding_and_a_second_stage_over_classes(compat: Compat, here: Path
     assert outcome.code == 0 and "End test 18, test_recall" in last(outcome)
 
 
+def test_class_weights_of_another_loss_are_left_out(compat: Compat, here: Path, softmax: str) -> None:
+    flags = [*SHORT, *CONV, "--train_batch_size=64", f"--pretrained_model={softmax}", "--loss_name=arcmargin"]
+    outcome = trained(compat("train_elem.py", *flags))
+    assert f"left out    the class weights in {softmax}: they are softmax's, not arcmargin's" in outcome.err
+
+
 def test_going_on_and_starting_anew(compat: Compat, here: Path) -> None:
     words = ["train_elem", *SHORT, "--model=conv4", "--train_batch_size=64", "--test_iter_step=0", "--use_gpu=0"]
     assert compat(*words).code == 0

@@ -45,6 +45,25 @@ def test_the_same_numbers_as_an_evaluation_of_the_bundle(spec: dict[str, Any], t
     assert "data:image/" in text and "by the best model" in text
 
 
+@pytest.mark.parametrize(
+    ("steps", "settings_", "place"),
+    [
+        (6, {"every_steps": 3}, "after step {step}"),
+        (2, {"every_epochs": 1}, "after step {step}"),  # ends within the first epoch of four steps
+        (4, {"every_epochs": 1}, "after epoch 1"),
+        (4, {"times": 2}, "after step {step}"),
+    ],
+)
+def test_the_best_model_is_said_to_be_where_it_was(
+    steps: int, settings_: dict[str, int], place: str, spec: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = kinsight.train(spec | {"steps": steps, "validate": settings_, "report": {"map": "none"}})
+    assert result.best_step == summary(spec)["position"]["best_step"] and 0 < (result.best_step or 0) <= steps
+    place = place.format(step=result.best_step)
+    assert f"best        recall@1 {result.best:.4f} {place}\n" in capsys.readouterr().err
+    assert place in page(spec)
+
+
 def test_without_thresholds_and_report_nothing_is_measured_at_the_end(spec: dict[str, Any], tmp_path: Path) -> None:
     spec["data"]["validation"] = {"path": str(draw_images(tmp_path / "many", classes=20, each=5, seed=3))}
     kinsight.train(spec | {"report": None, "validate": {"write_thresholds": False}})

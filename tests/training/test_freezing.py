@@ -107,6 +107,7 @@ def test_two_processes_thaw_together(settings: Settings, tmp_path: Path) -> None
         ({}, "set freeze.parts"),
         ({"first_layers": 9}, "the backbone has 4 layers"),
         ({"parts": ["backbone", "neck"]}, "nothing is left to train"),
+        ({"parts": ["backbone"], "steps": 10_000}, "what is frozen for 10000 never thaws"),
     ],
 )
 def test_what_cannot_be_frozen(freeze: dict[str, Any], message: str, spec: dict[str, Any]) -> None:
@@ -114,6 +115,15 @@ def test_what_cannot_be_frozen(freeze: dict[str, Any], message: str, spec: dict[
     with pytest.raises(KinsightError, match=message) as caught:
         train(spec)
     assert isinstance(caught.value, SpecError)
+
+
+def test_thaws_before_the_last_step_at_the_latest(spec: dict[str, Any]) -> None:
+    spec |= {"steps": 3, "freeze": {"parts": ["backbone"], "steps": 3}}
+    with pytest.raises(SpecError, match="the training has 3 steps") as caught:
+        train(spec)
+    assert caught.value.field == "freeze.steps=3" and "below 3" in (caught.value.remedy or "")
+    spec["freeze"]["steps"] = 2
+    assert train(spec).steps == 3
 
 
 def test_layers_learn_by_their_place(spec: dict[str, Any]) -> None:

@@ -87,9 +87,7 @@ def test_going_on_is_refused(spec: dict[str, Any], tmp_path: Path) -> None:
         train(again | {"model": spec["model"] | {"init_from": str(tmp_path / "run")}})
 
 
-def test_class_weights_start_from_a_snapshot(
-    spec: dict[str, Any], image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_class_weights_start_from_a_snapshot(spec: dict[str, Any], image_folder: Path, tmp_path: Path) -> None:
     train(spec)
     source = str(tmp_path / "run/snapshots/7")
     tiny = {"optimizer": {"lr": 1e-12}, "schedule": {"kind": "constant"}, "steps": 1}
@@ -98,9 +96,13 @@ def test_class_weights_start_from_a_snapshot(
     first, second = (read_class_weights(folder) for folder in (source, tmp_path / "again/snapshots/1"))
     assert first is not None and second is not None
     torch.testing.assert_close(first.state["weight_CD"], second.state["weight_CD"], rtol=0, atol=1e-6)
-    capsys.readouterr()
-    train(here | {"output": str(tmp_path / "other"), "loss": {"kind": "softmax"}})
-    assert "its class weights are left out: they are am-softmax's, not softmax's" in capsys.readouterr().err
+    with pytest.raises(SpecError, match="its class weights are am-softmax's, not softmax's") as caught:
+        train(here | {"output": str(tmp_path / "other"), "loss": {"kind": "softmax"}})
+    assert caught.value.field == "head.init_from" and "give RUN/snapshots/N" in (caught.value.remedy or "")
+    plain = {"output": str(tmp_path / "plain"), "snapshots": None}
+    train(spec | tiny | plain)
+    with pytest.raises(SpecError, match="plain: holds no class weights"):
+        train(here | {"output": str(tmp_path / "other"), "head": {"init_from": plain["output"]}})
     Path(source, FILE).write_bytes(b"\0" * 64)
     with pytest.raises(DataError, match=r"class_weights\.safetensors: does not belong to the bundle"):
         train(here | {"output": str(tmp_path / "third")})

@@ -8,7 +8,7 @@ from pathlib import Path
 from kinsight import storage
 from kinsight.compat.flags import Values
 from kinsight.errors import DataError, SpecError
-from kinsight.progress import warn
+from kinsight.progress import say, warn
 from kinsight.specs.data import ImageSpec, Sop
 
 TRAIN_LIST, TEST_LIST = "Ebay_train.txt", "Ebay_test.txt"
@@ -24,6 +24,8 @@ def begin(values: Values) -> None:
     for name, value in sorted(values.value.items()):
         print(f"{name}: {value}")
     print("------------------------------------------------", flush=True)
+    if (folder := _data_folder(values)) != values["data_dir"]:
+        say(f"data        {values['data_dir']} is not there: reading {folder}, where `kinsight data get sop` put it")
     without_effect(values.given_of("with_mem_opt", "enable_ce"), "here")
 
 
@@ -47,18 +49,28 @@ def at_least(values: Values, low: int, *names: str) -> None:
 
 def listed(values: Values, name: str) -> Sop:
     """A list of the data set. Raises DataError where it is not."""
-    folder = storage.Address.parse(_not_empty(values, "data_dir"))
+    text = _data_folder(values)
+    folder = storage.Address.parse(text)
     if not storage.exists(folder.child(name)):
         raise DataError(
             "data.absent",
-            f"{folder} has no {name}" if storage.is_directory(folder) else f"{folder}: no such folder",
+            f"{folder} has no {name}"
+            if storage.is_directory(folder)
+            else f"{folder}: no such folder" + ("" if "data_dir" in values.given else f", nor is there {_FETCHED}"),
             field="--data_dir",
             remedy=f"give --data_dir={_FETCHED}, which is there"
             if (_FETCHED / name).exists()
             else f"give the folder that holds {TRAIN_LIST}, {TEST_LIST} and the super-classes' folders; "
             f"`kinsight data get sop` fetches it, to {_FETCHED}",
         )
-    return Sop(path=f"{values['data_dir'].rstrip('/')}/{name}")
+    return Sop(path=f"{text.rstrip('/')}/{name}")
+
+
+def _data_folder(values: Values) -> str:
+    """`--data_dir`; where it is neither given nor there, the folder that the data set was fetched to, if that is."""
+    folder = _not_empty(values, "data_dir")
+    fetched_alone = "data_dir" not in values.given and not Path(folder).exists() and _FETCHED.is_dir()
+    return str(_FETCHED) if fetched_alone else folder
 
 
 def _not_empty(values: Values, name: str) -> str:

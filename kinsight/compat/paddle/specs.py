@@ -15,9 +15,9 @@ from kinsight.compat.paddle.common import (
     without_effect,
     workers,
 )
-from kinsight.compat.paddle.start import Start, check_backbone, refuse_paddle, start_of
+from kinsight.compat.paddle.start import check_backbone, refuse_paddle, start_of
 from kinsight.errors import SpecError
-from kinsight.evaluation.class_weights import FILE
+from kinsight.evaluation.class_weights import read_class_weights
 from kinsight.models import backbone_dim
 from kinsight.progress import say, warn
 from kinsight.specs.flags import check
@@ -106,17 +106,18 @@ def _model(values: Values, elem: bool) -> dict[str, Any]:
     if start.bundle is None:
         return {"model": model}
     model["init_from"] = start.bundle
-    if not _has_class_weights(start):
-        return {"model": model}
-    if not elem:
-        say(f"left out    the class weights in {start.bundle}: {values['loss_name']} compares images and has none")
-        return {"model": model}
-    return {"model": model, "head": {"init_from": start.bundle}}
+    return {"model": model} | _head(start.bundle, values["loss_name"], elem)
 
 
-def _has_class_weights(start: Start) -> bool:
-    place = storage.Address.parse(start.bundle or "")
-    return any(storage.exists(place.child(name)) for name in (FILE, f"bundle/{FILE}"))
+def _head(bundle: str, loss: str, elem: bool) -> dict[str, Any]:
+    """Class weights to start from, where the bundle has any of this loss; others are left out, which is said."""
+    if (found := read_class_weights(bundle)) is None:
+        return {}
+    if elem and found.loss.kind == loss:
+        return {"head": {"init_from": bundle}}
+    why = f"they are {found.loss.kind}'s, not {loss}'s" if elem else f"{loss} compares images and has none"
+    say(f"left out    the class weights in {bundle}: {why}")
+    return {}
 
 
 def _rate(values: Values) -> dict[str, Any]:
