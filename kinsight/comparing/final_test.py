@@ -5,7 +5,9 @@ vectors, whose cosine is the mean of the folds' cosines.
 """
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -26,8 +28,11 @@ from kinsight.specs.data import DataSpec
 FOLDER = "test"
 
 
-def read_test_records(spec: CompareSpec) -> Records | None:
-    """The test images, if there are any, checked. Raises DataError where nothing could be retrieved."""
+def read_test_records(spec: CompareSpec, training: Records) -> Records | None:
+    """The test images, if there are any, checked.
+
+    Raises DataError where nothing could be retrieved, or some of them are among the training images.
+    """
     if spec.test is None:
         return None
     records = read_records(spec.test, own_vocabulary=True)
@@ -40,7 +45,52 @@ def read_test_records(spec: CompareSpec) -> Records | None:
             field="test",
             remedy="give test images of which at least two share a class",
         )
+    _refuse_seen(records, training)
     return records
+
+
+def shared_names(records: Records, training: Records) -> str | None:
+    """What to say where classes of both have the same name; they may be others all the same, such as "0" and "1"."""
+    trained = _names(training)
+    tested = _names(records)
+    if not (both := sorted(tested & trained)):
+        return None
+    return (
+        f"{len(both):,} of the {len(tested):,} class names are names of training classes too, such as {both[0]!r}: "
+        "if they mean the same classes, models are not measured on new ones"
+    )
+
+
+def _names(records: Records) -> set[str]:
+    """Of the classes that have images."""
+    return {name for name, count in zip(records.class_names, records.count_C.tolist(), strict=True) if count}
+
+
+def _refuse_seen(records: Records, training: Records) -> None:
+    seen = set(_images(training))
+    if not (both := [number for number, image in enumerate(_images(records)) if image in seen]):
+        return
+    raise DataError(
+        "compare.test-seen",
+        f"{len(both):,} of the {len(records):,} images of {records.source} are training images too, such as "
+        f"{storage.Address.parse(records.uri(both[0]))}: models would be tested on what they have learned",
+        field="test",
+        remedy="give images of classes that are not in base.data.train, or leave test away: the classes held out of "
+        "each fold measure the candidates already",
+    )
+
+
+def _images(records: Records) -> Iterator[tuple[str, int]]:
+    """Each image's address, and its place within a container of many; local folders by their real paths."""
+    real = cache(os.path.realpath)
+    offsets = records.table["offset"].to_pylist() if "offset" in records.table.column_names else [None] * len(records)
+    for uri, offset in zip(records.table["uri"].to_pylist(), offsets, strict=True):
+        address = storage.Address.parse(uri) if uri.startswith("file:") else None
+        path = address.path if address is not None else uri
+        if "://" not in path:
+            folder, name = os.path.split(path)
+            path = f"{real(folder)}/{name}"
+        yield path, -1 if offset is None else offset
 
 
 class FinalTest:

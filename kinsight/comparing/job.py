@@ -18,7 +18,7 @@ from typing import Any
 
 from kinsight import progress, storage
 from kinsight.comparing.candidates import Candidate, Protocol, read_protocol
-from kinsight.comparing.final_test import FinalTest, read_test_records
+from kinsight.comparing.final_test import FinalTest, read_test_records, shared_names
 from kinsight.comparing.folds import Fold, write_folds
 from kinsight.comparing.page import write_page
 from kinsight.comparing.results import Comparison, Result, as_json, conclude
@@ -76,7 +76,7 @@ def compare(
     if overwrite:
         _clear(output)
     records = read_training_records(protocol.base)
-    test_records = read_test_records(spec)
+    test_records = read_test_records(spec, records)
     place = output.address.child("folds")
     folds = {seed: write_folds(records, spec.folds, seed, place) for seed in _all_seeds(spec)}
     with output:
@@ -89,6 +89,8 @@ def compare(
             if test_records is not None:
                 work.test(results, FinalTest(test_records, output.address))
         comparison = replace(conclude(spec, protocol, folds[spec.seed_list()[0]], results), made_of=made_of)
+        if test_records is not None:
+            comparison = replace(comparison, test_remark=shared_names(test_records, records))
         write_page(comparison, output.path, told=spec.output)
         text = json.dumps(clean(as_json(comparison)), indent=1, ensure_ascii=False)
         storage.write_text(output.path / HEADER, text + "\n")

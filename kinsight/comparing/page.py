@@ -18,7 +18,6 @@ from kinsight.comparing.table import (
     design_words,
     difference,
     p_value,
-    shown,
 )
 from kinsight.evaluation.settings import printed_yaml
 from kinsight.reports.charts import Line, charts, line_chart
@@ -30,6 +29,7 @@ from kinsight.reports.words import display_name, percent
 _WORDS = {SAME: "not significantly different", WORSE: "significantly worse"}
 _COLOURS = {BEST: 2, SAME: 0, UNKNOWN: 0}
 _WORSE = 1
+_BUDGET_AXES = {"steps": "optimizer steps", "epochs": "epochs", "seconds": "seconds of training"}
 
 
 def write_page(comparison: Comparison, output: Path, *, told: str) -> None:
@@ -84,7 +84,7 @@ def _candidates(comparison: Comparison) -> str:
     names = [metric, *(name for name in METRICS if name != metric)]
     differing = any(found.candidate.differs for found in comparison.results)
     columns = ["Candidate", *map(display_name, names), "To the best", "p (Holm)", "Verdict"]
-    rows = [_row(found, names, metric, differing) for found in comparison.results]
+    rows = [_row(found, names, differing) for found in comparison.results]
     columns += ["Not held equal"] if differing else []
     if comparison.failed:
         columns.append("Runs")
@@ -115,8 +115,8 @@ def _model_words(comparison: Comparison) -> str:
     )
 
 
-def _row(found: Result, names: list[str], metric: str, differing: bool) -> list[str]:
-    cells = [around(found.means[name]) if name == metric else shown(found.means[name], bounds=False) for name in names]
+def _row(found: Result, names: list[str], differing: bool) -> list[str]:
+    cells = [around(found.means[name]) for name in names]
     verdict = _WORDS.get(found.verdict, found.verdict)
     row = [found.name, *cells, difference(found), p_value(found).removesuffix(", not sig."), verdict]
     if differing:
@@ -181,10 +181,14 @@ def _test(comparison: Comparison) -> str:
         for found in tested
     ]
     note = (
-        "Images of other classes, used once, after all runs. One model: the mean over the models of all folds and "
+        f"{_test_words(comparison)}, used once, after all runs. One model: the mean over the models of all folds and "
         "seeds. All folds' models: their unit vectors joined, for each seed."
     )
     return section("Test", table(columns, rows, numbers=range(1, len(columns))), note=note, anchor="test")
+
+
+def _test_words(comparison: Comparison) -> str:
+    return "Images of other classes" if comparison.test_remark is None else f"Other images ({comparison.test_remark})"
 
 
 def _curves(comparison: Comparison) -> str:
@@ -193,28 +197,27 @@ def _curves(comparison: Comparison) -> str:
     curves = [(name, curve) for name, curve in curves if curve is not None and len(curve) > 1]
     if not curves:
         return ""
-    top_name, top = curves[0]
+    every = [Line(name, curve[:, 0], curve[:, 1]) for name, curve in curves]
+    label = _BUDGET_AXES[comparison.protocol.budget[0]]
     drawn = []
-    for place, (name, curve) in enumerate(curves):
-        lines = [_line(name, curve)]
-        if place:
-            lines.append(_line(top_name, top))
-        drawn.append(line_chart(f"curve-{place}", name, lines, x_label="seconds of training", share=True, dots=True))
-    note = f"{display_name(metric)} on the classes held out, mean over folds and seeds, beside that of the best."
+    for place, line in enumerate(every):
+        lines = [line, every[0]] if place else [line]
+        name = f"curve-{place}"
+        drawn.append(line_chart(name, line.name, lines, x_label=label, share=True, dots=True, beside=every))
+    note = (
+        f"{display_name(metric)} on the classes held out, mean over folds and seeds, beside that of the best. All have "
+        "the same axes."
+    )
     return section("Learning curves", charts(*drawn), note=note, anchor="curves")
 
 
 def _mean_curve(found: Result) -> np.ndarray | None:
-    """(points, 2): seconds and metric, means over the runs, which validate equally often."""
+    """(points, 2): budget used and metric, means over the runs, which validate equally often."""
     curves = [outcome.curve for _, outcome in found.done]
     if not curves:
         return None
     points = min(len(curve) for curve in curves)
     return np.array([curve[:points] for curve in curves], np.float64).reshape(len(curves), points, 2).mean(0)
-
-
-def _line(name: str, curve: np.ndarray) -> Line:
-    return Line(name, curve[:, 0], curve[:, 1])
 
 
 def _equal(comparison: Comparison) -> str:

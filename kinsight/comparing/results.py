@@ -61,7 +61,8 @@ class Result:
 class Comparison:
     """All there is to say. folds: of the first seed; the others' hold other classes. results: best first.
 
-    made_of: whose losses, miners and samplers these are, where they are others than ours.
+    made_of: whose losses, miners and samplers these are, where they are others than ours. test_remark: what is odd
+    about the test images.
     """
 
     spec: CompareSpec
@@ -69,6 +70,7 @@ class Comparison:
     folds: list[Fold]
     results: list[Result]
     made_of: str | None = None
+    test_remark: str | None = None
 
     @property
     def failed(self) -> list[tuple[Run, Outcome]]:
@@ -81,6 +83,8 @@ class Comparison:
         odd = [
             f"{run.name} {outcome.remark}" for found in self.results for run, outcome in found.done if outcome.remark
         ]
+        if self.test_remark is not None:
+            odd.append(f"test: {self.test_remark}")
         places = self.conditions
         if len(places) > 1:
             odd.append(f"runs were carried out under {len(places)} different conditions (threads, device, versions)")

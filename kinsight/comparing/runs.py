@@ -42,8 +42,8 @@ class Run:
 
 @dataclass
 class Outcome:
-    """metrics: of the classes held out. curve: (seconds of training, ranked metric). conditions: what it ran on.
-    failed: why there is nothing else. remark: what is odd about it.
+    """metrics: of the classes held out. curve: (budget used: steps, epochs or seconds; ranked metric).
+    conditions: what it ran on. failed: why there is nothing else. remark: what is odd about it.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
@@ -126,11 +126,18 @@ def read_outcome(run: Run, protocol: Protocol) -> Outcome:
         images=position["images"],
         seconds=position["seconds"],
         best_step=kept["step"],
-        curve=[(row["seconds"], row[metric]) for row in measured],
+        curve=[(_used(row, position, protocol.budget[0]), row[metric]) for row in measured],
         conditions=_read_conditions(place),
     )
     outcome.remark = _off_budget(outcome, position, protocol.budget)
     return outcome
+
+
+def _used(row: dict[str, Any], position: dict[str, Any], unit: str) -> float:
+    """How much of the budget was used when `row` was measured; epochs are counted in parts."""
+    if unit != "epochs":
+        return row["step" if unit == "steps" else "seconds"]
+    return row["step"] * position["epoch"] / position["step"] if position["epoch"] else row["epoch"]
 
 
 def _rows(text: str) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from kinsight.comparing.runs import METRICS
 from kinsight.comparing.statistics import Mean
 from kinsight.reports.words import display_name
 
-_NARROW = 110  # columns of a table that is not shown on a terminal
+_NARROW = 100  # columns of a table that is not shown on a terminal
 
 
 def print_table(comparison: Comparison) -> None:
@@ -20,8 +20,7 @@ def print_table(comparison: Comparison) -> None:
     table = _table(f"{budget_words(comparison)} a run, {design_words(comparison)}", columns)
     table.caption = caption(comparison)
     for result in comparison.results:
-        cells = [around(result.means[name]) if name == spec.metric else shown(result.means[name], bounds=False)
-                 for name in names]  # fmt: skip
+        cells = [around(result.means[name]) for name in names]
         table.add_row(result.name, *cells, difference(result), p_value(result))
     console = Console()
     if not console.is_terminal:
@@ -35,7 +34,7 @@ def print_table(comparison: Comparison) -> None:
 
 def _table(title: str, columns: list[str]) -> Table:
     table = Table(title=title, box=SIMPLE_HEAD)
-    table.add_column("candidate", no_wrap=True, min_width=9, max_width=28)
+    table.add_column("candidate", overflow="fold", min_width=9, max_width=28)
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     return table
@@ -56,8 +55,10 @@ def _test_table(comparison: Comparison) -> Table:
 
 def around(mean: Mean | None) -> str:
     """`0.512 ± 0.014`."""
-    if mean is None or mean.high is None:
-        return shown(mean)
+    if mean is None:
+        return "-"
+    if mean.high is None:
+        return f"{mean.mean:.3f}"
     return f"{mean.mean:.3f} ± {mean.high - mean.mean:.3f}"
 
 
@@ -100,15 +101,6 @@ def conclusions(comparison: Comparison) -> list[str]:
             lines.append(f"Too few runs to tell: {', '.join(vague)}.")
     lines += [f"failed: {run.name}: {outcome.failed}" for run, outcome in comparison.failed]
     return lines + [f"note: {remark}" for remark in comparison.remarks]
-
-
-def shown(mean: Mean | None, *, bounds: bool = True) -> str:
-    """`0.512 [0.498, 0.526]`."""
-    if mean is None:
-        return "-"
-    if not bounds or mean.low is None or mean.high is None:
-        return f"{mean.mean:.3f}"
-    return f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
 
 
 def difference(result: Result) -> str:

@@ -42,19 +42,21 @@ def line_chart(
     steps: bool = False,
     dots: bool = False,
     marks: Sequence[Mark] = (),
+    beside: Sequence[Line] = (),
     empty: str = "nothing to draw",
 ) -> str:
     """A chart of lines over a common axis.
 
     anchor: its name on the page. share: vertical values are shares, shown in per cent. decades: logarithmic x, all
     positive. steps: each y holds from its x to the next, and what is below is filled: a histogram. dots: each value
-    is marked too.
+    is marked too. beside: what other charts show that this one is to be compared with; the axes hold it, too.
     """
     drawn = [line for line in lines if len(line.x)]
     if not drawn:
         return _figure(title, "", f'<p class="note">{escape(empty)}</p>', "")
-    x = across(*_range([line.x for line in drawn], from_zero=not decades and not steps), decades=decades)
-    y = upwards([line.y for line in drawn], from_zero=from_zero, top=1.0 if share and not steps else None)
+    held = [*drawn, *(line for line in beside if len(line.x))]
+    x = across(*_range([line.x for line in held], from_zero=not decades and not steps), decades=decades)
+    y = upwards([line.y for line in held], from_zero=from_zero, top=1.0 if share and not steps else None)
     thin = [line if steps else _thinned(line) for line in drawn]
     colour = {line.name: place for place, line in enumerate([line for line in thin if not line.faint])}
     paths = "".join(_path(line, x, y, colour.get(line.name, 0), steps, dots) for line in thin)

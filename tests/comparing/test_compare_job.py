@@ -1,6 +1,7 @@
 """The whole protocol on drawn images: runs, numbers, page, extension, failures, tuning."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from compared import base_tree, small
 import kinsight
 from kinsight.comparing import compare
 from kinsight.comparing.job import run
-from kinsight.errors import RunError, SpecError
+from kinsight.errors import DataError, RunError, SpecError
 from kinsight.training import train
 
 
@@ -39,7 +40,7 @@ def test_compares_then_extends(images: Path, test_images: Path, tmp_path: Path) 
         for run_ in found["runs"]:
             measured = _evaluated(run_["output"], tmp_path / "check" / name / str(run_["fold"]))
             assert measured["map@r"] == pytest.approx(run_["metrics"]["map@r"], abs=1e-6)
-            assert len(run_["curve"]) == 2 and run_["conditions"][0]["threads"] >= 1
+            assert [steps for steps, _ in run_["curve"]] == [3, 6] and run_["conditions"][0]["threads"] >= 1
         test = found["test"]
         assert test["separate"]["recall@1"]["runs"] == 2 and test["concatenated"]["recall@1"]["runs"] == 1
     assert first["held_equal"]["batch.size"] == 16 and "loss.kind" not in first["held_equal"]
@@ -58,6 +59,55 @@ def test_compares_then_extends(images: Path, test_images: Path, tmp_path: Path) 
     with pytest.raises(SpecError, match=r"other settings: loss\.margin was 0\.1, now 0\.3"):
         changed = {"cosface": {"loss": {"kind": "cosface", "scale": 16.0, "margin": 0.3}}}
         compare(tree | {"candidates": tree["candidates"] | changed})
+
+
+def test_every_metric_has_an_interval_in_a_table_of_100_columns(
+    images: Path, test_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    tree = small(images, tmp_path / "out", test={"format": "csv", "path": str(test_images)})
+    long = "a-candidate-of-a-rather-long-name"
+    tree["candidates"] = {long: tree["candidates"]["cosface"], "triplet": tree["candidates"]["triplet"]}
+    run(tree)
+    text = capsys.readouterr().out
+    means = _json(tmp_path / "out")["candidates"]["triplet"]["means"]
+    cells = [f"{mean['mean']:.3f} ± {mean['high'] - mean['mean']:.3f}" for mean in means.values()]
+    (row,) = [line for line in text.splitlines() if line.strip().startswith("triplet") and cells[0] in line]
+    assert all(cell in row for cell in cells) and len(cells) == 3
+    lines = text.splitlines()
+    table = lines[: next(place for place, line in enumerate(lines) if "highest mean" in line)]
+    assert max(map(len, table)) <= 100 and "…" not in "".join(table)
+    page = (tmp_path / "out/report/index.html").read_text()
+    assert all(page.count(f">{cell}<") >= 1 for cell in cells)
+    # Classes of the test images have names that training classes have, too: another thing altogether, or a mistake.
+    assert "test: 6 of the 6 class names are names of training classes too, such as 'c00'" in text
+    assert _json(tmp_path / "out")["remarks"][0].startswith("test: 6 of the 6 class names")
+    assert "Other images (6 of the 6 class names" in page and "Images of other classes" not in page
+
+
+def test_learning_curves_share_axes_in_the_unit_of_the_budget(images: Path, tmp_path: Path) -> None:
+    budget = {"epochs": 2}
+    compare(small(images, tmp_path / "out", budget=budget, curve=4))
+    for found in _json(tmp_path / "out")["candidates"].values():
+        for run_ in found["runs"]:
+            assert [round(epochs, 6) for epochs, _ in run_["curve"]] == [0.666667, 1.0, 1.666667, 2.0]
+    page = (tmp_path / "out/report/index.html").read_text()
+    section = page[page.index("Learning curves</h2>") :]
+    grids = re.findall(r'<g class="grid">.*?</g><g class="words">(.*?)</g>', section)
+    assert len(grids) == 2 and grids[0] == grids[1] and ">epochs<" in grids[0]
+
+
+def test_test_images_that_are_training_images_are_refused(images: Path, tmp_path: Path) -> None:
+    """Also where they are reached by a link."""
+    (tmp_path / "aside").symlink_to(images.parent)
+    first, *lines = images.read_text().splitlines()
+    some = tmp_path / "some.csv"
+    some.write_text("\n".join([first, *(f"aside/{line}" for line in lines[-3:])]) + "\n")
+    message = r"3 of the 3 images of \S+some\.csv are training images too, such as \S+aside/11-5\.png"
+    with pytest.raises(DataError, match=message) as caught:
+        compare(small(images, tmp_path / "out", test={"format": "csv", "path": str(some)}))
+    assert caught.value.field == "test" and "base.data.train" in (caught.value.remedy or "")
+    assert not (tmp_path / "out/runs").exists()
 
 
 def test_a_failing_run_costs_no_other(
