@@ -9,7 +9,9 @@ from torch import Tensor
 
 from kinsight.errors import DataError
 from kinsight.losses.numerics import unit_rows, wide_dtype, without_autocast
+from kinsight.losses.settings import require_settings
 from kinsight.relations import Relation, SameLabel
+from kinsight.specs import losses as specs
 
 _SAME_LABEL = SameLabel()
 _ROWS = 512
@@ -30,6 +32,9 @@ class Quadruplet:
     """
 
     margin: float = 0.1
+
+    def __post_init__(self) -> None:
+        require_settings(self, specs.Quadruplet)
 
     def __call__(self, emb_BD: Tensor, target: Tensor, *, relation: Relation = _SAME_LABEL) -> Tensor:
         """emb_BD: any floating dtype and lengths. target: what the relation reads. Memory: blocks of pairs."""
@@ -53,6 +58,9 @@ class NPairs:
     """
 
     reg_weight: float = 0.01
+
+    def __post_init__(self) -> None:
+        require_settings(self, specs.NPairs)
 
     def __call__(self, emb_BD: Tensor, target: Tensor, *, relation: Relation = _SAME_LABEL) -> Tensor:
         """emb_BD: any floating dtype. target: int64 class ids (B,); classes are what n-pairs are made of."""
@@ -85,6 +93,9 @@ class VICReg:
     variance_weight: float = 25.0
     covariance_weight: float = 1.0
     uses_labels: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        require_settings(self, specs.VICReg)
 
     def __call__(self, emb_BD: Tensor, target: Tensor | None = None, *, relation: Relation = _SAME_LABEL) -> Tensor:
         """emb_BD: any floating dtype, two rows or more (with fewer the loss is 0). Memory: D x D."""

@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 
 from kinsight.losses.pairs import Block, PairLoss, Part
+from kinsight.losses.settings import require_settings
 from kinsight.losses.sums import log_sum_exp, log_sum_exp_slots
+from kinsight.specs import losses as specs
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,9 @@ class Circle(PairLoss):
 
     margin: float = 0.4
     scale: float = 80.0
+
+    def __post_init__(self) -> None:
+        require_settings(self, specs.Circle)
 
     def parts(self, block: Block) -> tuple[Part, ...]:
         """See `PairLoss.parts`."""

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from kinsight.losses.distances import Distance, distances
 from kinsight.losses.pairs import Block, PairLoss, Part
+from kinsight.losses.settings import require_settings
+from kinsight.specs import losses as specs
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,10 @@ class Contrastive(PairLoss):
     margin: float = 1.0
     distance: Distance = "euclidean"
     part_names: ClassVar[tuple[str, ...]] = ("positive_pairs", "negative_pairs")
+
+    def __post_init__(self) -> None:
+        require_settings(self, specs.Contrastive)
+
     weighs_positives: ClassVar[bool] = True
 
     def parts(self, block: Block) -> tuple[Part, ...]:

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from kinsight.losses.pairs import Block, PairLoss, Part
-from kinsight.losses.settings import require_positive
+from kinsight.losses.settings import require_settings
 from kinsight.losses.sums import log_sum_exp, log_sum_exp_slots
+from kinsight.specs import losses as specs
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Eml(PairLoss):
     unit: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        require_positive("beta", self.beta)
+        require_settings(self, specs.Eml)
 
     def parts(self, block: Block) -> tuple[Part, ...]:
         """See `PairLoss.parts`."""

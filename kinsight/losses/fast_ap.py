@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from kinsight.errors import SpecError
 from kinsight.losses.pairs import Block, PairLoss, Part
+from kinsight.losses.settings import require_settings
+from kinsight.specs import losses as specs
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,7 @@ class FastAP(PairLoss):
     bins: int = 10
 
     def __post_init__(self) -> None:
-        if self.bins < 2:
-            raise SpecError("loss.bins", f"{self.bins}: expected at least 2", field="bins")
+        require_settings(self, specs.FastAP)
 
     def width(self, most_positives: int) -> int:
         """See `PairLoss.width`."""

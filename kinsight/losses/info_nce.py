@@ -6,8 +6,9 @@ from typing import ClassVar
 import torch
 
 from kinsight.losses.pairs import Block, PairLoss, Part
-from kinsight.losses.settings import require_positive
+from kinsight.losses.settings import require_settings
 from kinsight.losses.sums import log_sum_exp
+from kinsight.specs import losses as specs
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class InfoNCE(PairLoss):
     weighs_positives: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        require_positive("temperature", self.temperature)
+        require_settings(self, specs.InfoNCE)
 
     def parts(self, block: Block) -> tuple[Part, ...]:
         """See `PairLoss.parts`."""

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from kinsight.losses.pairs import Block, Triplets
+from kinsight.losses.settings import require_settings
+from kinsight.specs import miners as specs
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,9 @@ class DistanceWeighted:
     cutoff: float = 0.5
     farthest: float = 1.4
 
+    def __post_init__(self) -> None:
+        require_settings(self, specs.DistanceWeightedMiner)
+
     def __call__(self, block: Block) -> Block:
         """See `Miner`."""
         distance_AB = (2 - 2 * block.dot_AB.detach()).clamp_min(0).sqrt().clamp_min(self.cutoff)
@@ -82,6 +87,9 @@ class MultiSimilarityPairs:
 
     epsilon: float = 0.1
 
+    def __post_init__(self) -> None:
+        require_settings(self, specs.MultiSimilarityMiner)
+
     def __call__(self, block: Block) -> Block:
         """See `Miner`."""
         dot_AB = block.dot_AB.detach()
@@ -101,6 +109,9 @@ class Angular:
     """
 
     angle_deg: float = 20.0
+
+    def __post_init__(self) -> None:
+        require_settings(self, specs.AngularMiner)
 
     def __call__(self, block: Block) -> Block:
         """See `Miner`."""

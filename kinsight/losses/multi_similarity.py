@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kinsight.losses.pairs import Block, PairLoss, Part
+from kinsight.losses.settings import require_settings
 from kinsight.losses.sums import log_sum_exp, log_sum_exp_slots
+from kinsight.specs import losses as specs
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,10 @@ class MultiSimilarity(PairLoss):
     alpha: float = 2.0
     beta: float = 50.0
     base: float = 0.5
+
+    def __post_init__(self) -> None:
+        require_settings(self, specs.MultiSimilarity)
+
     weighs_positives: ClassVar[bool] = True
 
     def parts(self, block: Block) -> tuple[Part, ...]:

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import torch
 
-from kinsight.errors import SpecError
 from kinsight.losses.pairs import Block, PairLoss, Part
 from kinsight.losses.ranks import smooth_ranks
-from kinsight.losses.settings import require_positive
+from kinsight.losses.settings import require_settings
+from kinsight.specs import losses as specs
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,7 @@ class RecallAtK(PairLoss):
     k_temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        require_positive("temperature", self.temperature)
-        require_positive("k_temperature", self.k_temperature)
-        if not self.ks or min(self.ks) < 1:
-            raise SpecError("loss.ks", f"{self.ks}: expected one or more numbers from 1", field="ks")
+        require_settings(self, specs.RecallAtK)
 
     def width(self, most_positives: int) -> int:
         """See `PairLoss.width`."""

@@ -6,7 +6,8 @@ import torch
 
 from kinsight.losses.pairs import Block, PairLoss, Part
 from kinsight.losses.ranks import smooth_ranks
-from kinsight.losses.settings import require_positive
+from kinsight.losses.settings import require_settings
+from kinsight.specs import losses as specs
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class SmoothAP(PairLoss):
     temperature: float = 0.01
 
     def __post_init__(self) -> None:
-        require_positive("temperature", self.temperature)
+        require_settings(self, specs.SmoothAP)
 
     def width(self, most_positives: int) -> int:
         """See `PairLoss.width`."""

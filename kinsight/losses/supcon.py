@@ -7,8 +7,9 @@ import torch
 
 from kinsight.losses.numerics import nonzero
 from kinsight.losses.pairs import Block, PairLoss, Part
-from kinsight.losses.settings import require_positive
+from kinsight.losses.settings import require_settings
 from kinsight.losses.sums import log_sum_exp
+from kinsight.specs import losses as specs
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class SupCon(PairLoss):
     weighs_positives: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        require_positive("temperature", self.temperature)
+        require_settings(self, specs.SupCon)
 
     def parts(self, block: Block) -> tuple[Part, ...]:
         """See `PairLoss.parts`."""

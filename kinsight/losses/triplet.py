@@ -9,6 +9,8 @@ from torch import Tensor
 
 from kinsight.losses.distances import Distance, distances
 from kinsight.losses.pairs import Block, PairLoss, Part, Triplets
+from kinsight.losses.settings import require_settings
+from kinsight.specs import losses as specs
 
 Counted = Literal["active", "all"]
 
@@ -28,6 +30,9 @@ class Triplet(PairLoss):
     distance: Distance = "squared-euclidean"
     mean_over: Counted = "active"
     part_names: ClassVar[tuple[str, ...]] = ("triplets",)
+
+    def __post_init__(self) -> None:
+        require_settings(self, specs.Triplet)
 
     def parts(self, block: Block) -> tuple[Part, ...]:
         """See `PairLoss.parts`."""
