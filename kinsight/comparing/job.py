@@ -73,10 +73,10 @@ def compare(
     protocol = read_protocol(spec)
     output = storage.OutputDir(spec.output)
     output.check_writable()
-    if overwrite:
-        _clear(output)
     records = read_training_records(protocol.base)
     test_records = read_test_records(spec, records)
+    if overwrite:
+        _clear(output)
     place = output.address.child("folds")
     folds = {seed: write_folds(records, spec.folds, seed, place) for seed in _all_seeds(spec)}
     with output:

@@ -108,6 +108,11 @@ def test_test_images_that_are_training_images_are_refused(images: Path, tmp_path
         compare(small(images, tmp_path / "out", test={"format": "csv", "path": str(some)}))
     assert caught.value.field == "test" and "base.data.train" in (caught.value.remedy or "")
     assert not (tmp_path / "out/runs").exists()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/spec.yaml").write_text("job: compare\n")  # an earlier comparison is removed only for a new one
+    with pytest.raises(DataError, match=message):
+        compare(small(images, tmp_path / "out", test={"format": "csv", "path": str(some)}), overwrite=True)
+    assert (tmp_path / "out/spec.yaml").exists()
 
 
 def test_a_failing_run_costs_no_other(
