@@ -30,6 +30,7 @@ class Triplet(PairLoss):
     distance: Distance = "squared-euclidean"
     mean_over: Counted = "active"
     part_names: ClassVar[tuple[str, ...]] = ("triplets",)
+    most_rows: ClassVar[int | None] = 256  # places among bounds are integers of two sizes: much for each pair
 
     def __post_init__(self) -> None:
         require_settings(self, specs.Triplet)
