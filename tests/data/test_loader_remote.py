@@ -68,7 +68,7 @@ def test_a_server_that_is_away_is_no_broken_image(monkeypatch, site):
 
 
 def test_a_closed_loader_leaves_no_threads(site):
-    folder, root = site
+    _, root = site
     with ImageLoader(records_of([f"{root}/{quote('图 1.png')}"]), SMALL) as loader:
         list(loader.in_order(1))
         assert any(thread.name.startswith("kinsight-read") for thread in threading.enumerate())
