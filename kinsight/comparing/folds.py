@@ -153,8 +153,8 @@ def _write_list(records: Records, place: storage.Address) -> None:
         IMAGE: records.table["uri"],
         LABEL: pa.array(names[records.label_N], pa.string()),
     }
-    if records.group_N is not None:
-        columns[GROUP] = pa.array(records.group_N)
+    if GROUP in records.table.column_names:
+        columns[GROUP] = records.table[GROUP]
     columns |= {name: records.table[name] for name in records.table.column_names if name not in OWN_COLUMNS}
     with storage.open_write(place) as file:
         parquet.write_table(pa.table(columns), file)

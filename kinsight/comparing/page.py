@@ -182,7 +182,8 @@ def _test(comparison: Comparison) -> str:
     ]
     note = (
         f"{_test_words(comparison)}, used once, after all runs. One model: the mean over the models of all folds and "
-        "seeds. All folds' models: their unit vectors joined, for each seed."
+        "seeds, bounds by how these differ on the same test images. All folds' models: their unit vectors joined, for "
+        "each seed; bounds from two seeds on."
     )
     return section("Test", table(columns, rows, numbers=range(1, len(columns))), note=note, anchor="test")
 

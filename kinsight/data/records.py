@@ -1,7 +1,8 @@
 """Records: which images there are, and what they show, as one Arrow table without a Python object per image.
 
 Columns: `uri: string`, `labels: list<int32>`, and where the source has them `offset: int64`, `length: int64` (inside a
-shard), `group: int32` (track, product, super-class), `line: int32` (where in the source), further columns as found.
+shard), `group: int64 or string` (track, product, super-class; null for none), `line: int32` (where in the source),
+further columns as found.
 Saved as an Arrow IPC file and memory-mapped when loaded, so that loader workers share one copy.
 """
 
@@ -18,6 +19,7 @@ import pyarrow as pa
 from kinsight import storage
 from kinsight.data.arrow import pc
 from kinsight.data.sketch import sketch
+from kinsight.data.values import grouping_values
 from kinsight.errors import DataError
 from kinsight.storage import AddressLike
 
@@ -89,11 +91,6 @@ class Records:
         """int64 number of images per class; zero for classes that no image shows."""
         return np.bincount(self.labels_csr[1], minlength=self.num_classes)
 
-    @cached_property
-    def group_N(self) -> np.ndarray | None:
-        """int64 group per record, or None where the source has no groups."""
-        return self.table["group"].to_numpy().astype(np.int64) if self._has("group") else None
-
     def numbers(self, column: str, *, field: str) -> np.ndarray:
         """int64 numbers of a column's distinct values, -1 where it has none; `field`: the setting that names it.
 
@@ -104,14 +101,17 @@ class Records:
                 "data.column",
                 f"{self.source} has no column {column}; its columns are {', '.join(self.table.column_names)}",
                 field=field,
-                remedy="name a column with the super-classes",
+                remedy="set the source's group_column to the column with the super-classes"
+                if column == "group"
+                else "name a column with the super-classes",
             )
-        values = self.table[column].combine_chunks()
-        if not (pa.types.is_integer(values.type) or pa.types.is_string(values.type)):
+        values = grouping_values(self.table[column])
+        if values is None:
             raise DataError(
                 "data.column",
-                f"column {column} of {self.source} holds {values.type}: expected whole numbers or text",
+                f"column {column} of {self.source} holds {self.table[column].type}: expected whole numbers or text",
                 field=field,
+                remedy="name another column, or store its values as text",
             )
         return pc.fill_null(values.dictionary_encode().indices, -1).to_numpy().astype(np.int64)
 
@@ -202,6 +202,7 @@ def _blocks(column: pa.ChunkedArray) -> Iterator[pa.Array]:
 
 def _hash_block(digest: Any, block: pa.Array) -> None:
     if pa.types.is_string(block.type):
+        block = pc.fill_null(block, "")
         digest.update(pc.binary_length(block).to_numpy(zero_copy_only=False).astype("<i4").tobytes())
         start, end = (int(np.frombuffer(block.buffers()[1], np.int32)[block.offset + i]) for i in (0, len(block)))
         digest.update(memoryview(block.buffers()[2] or b"")[start:end])
@@ -209,7 +210,7 @@ def _hash_block(digest: Any, block: pa.Array) -> None:
         digest.update(pc.list_value_length(block).to_numpy(zero_copy_only=False).astype("<i4").tobytes())
         digest.update(block.flatten().to_numpy(zero_copy_only=False).astype("<i8").tobytes())
     else:
-        digest.update(block.to_numpy(zero_copy_only=False).astype("<i8").tobytes())
+        digest.update(pc.fill_null(block, -1).to_numpy(zero_copy_only=False).astype("<i8").tobytes())
 
 
 def _not_records(address: AddressLike, message: str) -> DataError:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 from kinsight import storage
+from kinsight.data import records
 
 FORMAT = "kinsight-embeddings"
 VERSION = 1
@@ -31,6 +32,12 @@ OWN_COLUMNS = ("id", "labels", "uri", "vector")
 def shard_name(number: int) -> str:
     """File name of shard `number`."""
     return f"part-{number:05d}.parquet"
+
+
+def further_columns(table: pa.Table) -> pa.Table:
+    """What a source tells of its images beyond addresses and labels: groups and its further columns."""
+    own = {*OWN_COLUMNS, *records.OWN_COLUMNS} - {"group"}
+    return table.select([name for name in table.column_names if name not in own])
 
 
 def write_shard(

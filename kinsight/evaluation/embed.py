@@ -15,7 +15,6 @@ import torch
 
 from kinsight import __version__, progress, storage
 from kinsight.data import ImageLoader, Records, read_records, require_images, vectors
-from kinsight.data.records import OWN_COLUMNS
 from kinsight.errors import DataError, InterruptedRun
 from kinsight.evaluation.claim import MADE_FROM, claim, refuse_other
 from kinsight.evaluation.embedding import embed_records
@@ -125,7 +124,7 @@ class _Job:
         emb_ND = torch.nn.functional.normalize(found.emb_ND, dim=1) if self.spec.normalize else found.emb_ND
         kept = self.records.table.take(found.index_N)
         labels, uris = (kept[name].combine_chunks() for name in ("labels", "uri"))
-        further = kept.select([name for name in kept.column_names if name not in OWN_COLUMNS + vectors.OWN_COLUMNS])
+        further = vectors.further_columns(kept)
         shard = self.output.path / vectors.shard_name(number)
         vectors.write_shard(shard, found.index_N, labels, uris, emb_ND, further)
         return {"rows": len(found.index_N), "broken": loader.broken[told:]}

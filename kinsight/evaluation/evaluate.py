@@ -253,7 +253,8 @@ def _save_embeddings(folder: Path, side: Side, model: Model | None) -> None:
         labels = pa.array(lists, pa.list_(pa.int32()))
         ids = side.row_N[rows]
         uris = side.uri_N[rows].combine_chunks()
-        vectors.write_shard(folder / vectors.shard_name(number), ids, labels, uris, side.vector_ND[rows])
+        further = vectors.further_columns(side.columns.slice(start, len(ids))) if side.columns is not None else None
+        vectors.write_shard(folder / vectors.shard_name(number), ids, labels, uris, side.vector_ND[rows], further)
     fields = {
         "kinsight": __version__,
         "storage": "parquet",

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from kinsight.data.arrow import pc
+from kinsight.data.values import grouping_values
 from kinsight.errors import DataError, KinsightError, SpecError
 from kinsight.evaluation.targets import read_similarities
 from kinsight.models import load_header
@@ -188,14 +189,13 @@ def _column(name: str, side: Labelled, field: str) -> pa.Array:
     if columns is None or name not in columns.column_names:
         known = f"; its columns are {', '.join(columns.column_names)}" if columns is not None else ""
         remedy = "name a column with the super-classes in relation.columns"
+        if name == "group":
+            remedy = f"set {field}.group_column to the column with the super-classes"
         raise DataError("data.column", f"has no column {name}{known}", field=field, remedy=remedy)
-    values = columns[name].combine_chunks()
-    if isinstance(values, pa.ChunkedArray):
-        values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
-    if not (pa.types.is_integer(values.type) or pa.types.is_string(values.type)):
-        raise DataError(
-            "data.column", f"column {name} holds {values.type}: expected whole numbers or text", field=field
-        )
+    values = grouping_values(columns[name])
+    if values is None:
+        what = f"column {name} holds {columns[name].type}: expected whole numbers or text"
+        raise DataError("data.column", what, field=field, remedy="name another column, or store its values as text")
     return values.cast(pa.string())  # so that 3 and "3" of two sources are the same
 
 

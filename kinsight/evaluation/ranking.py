@@ -20,7 +20,7 @@ from kinsight.specs.evaluate import EvaluateSpec
 # Beyond, mAP and MRR, which look at every rank, would take hours.
 MOST_SIMILARITIES = 10**10
 _MOST_MATCHES = 2**24  # of a block's queries: as many ranks may have to be held
-_MOST_PAIRS = 2**23  # of a block's queries and the gallery, where likeness is asked pair by pair
+_MOST_PAIRS = 2**26  # of a block's queries and the gallery, where likeness is asked pair by pair
 _QUERIES = 4096  # of a block, at least, and
 _BLOCKS = 16  # blocks, at most, where matches are few: for each the gallery is prepared anew
 

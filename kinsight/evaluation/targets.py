@@ -1,5 +1,6 @@
 """From labels to what losses read: a relation, and a target for every record."""
 
+import hashlib
 import io
 from typing import NamedTuple, assert_never
 
@@ -27,6 +28,16 @@ class Targets(NamedTuple):
         """Of one record's target."""
         return tuple(self.target_N.shape[1:])
 
+    @property
+    def fingerprint(self) -> str | None:
+        """sha256 (hex) of what the records' own fingerprint does not hold: super-classes, likeness; None: nothing."""
+        if isinstance(self.relation, SameLabel | SharedLabels):
+            return None
+        digest = hashlib.sha256(self.target_N.numpy().tobytes())
+        if isinstance(self.relation, SoftLabels) and self.relation.similarity_CC is not None:
+            digest.update(self.relation.similarity_CC.numpy().tobytes())
+        return digest.hexdigest()
+
 
 def build_targets(spec: specs.Relation, records: Records) -> Targets:
     """The relation a spec describes, over these records. Raises DataError where the labels do not fit it."""
@@ -37,12 +48,11 @@ def build_targets(spec: specs.Relation, records: Records) -> Targets:
             return Targets(SharedLabels(spec.share, spec.weighted), label_rows(records.table["labels"]))
         case specs.HierarchySpec():
             columns = [records.label_N, *(records.numbers(name, field="relation.columns") for name in spec.columns)]
-            return Targets(Hierarchy(tuple(spec.weights)), torch.from_numpy(np.stack(columns, 1)))
+            return Targets(Hierarchy(spec.level_weights), torch.from_numpy(np.stack(columns, 1)))
         case specs.SoftLabelsSpec():
             matrix_CC = read_similarities(spec.path, records.num_classes)
-            return Targets(
-                SoftLabels(matrix_CC, spec.positive_from, spec.negative_below, spec.weighted), torch.from_numpy(records.label_N)
-            )
+            relation = SoftLabels(matrix_CC, spec.positive_from, spec.negative_below, spec.weighted)
+            return Targets(relation, torch.from_numpy(records.label_N))
     assert_never(spec)
 
 

@@ -9,7 +9,8 @@ from kinsight.losses.by_length import LengthHead
 from kinsight.losses.head import Everyone, Margin
 from kinsight.losses.margins import shifted_angle
 from kinsight.losses.numerics import nonzero, row_lengths
-from kinsight.losses.settings import require_between, require_positive
+from kinsight.losses.settings import require_like
+from kinsight.specs import class_losses as specs
 
 _SHORTEST, _LONGEST = 1e-3, 100.0
 _EPS = 1e-3
@@ -46,10 +47,7 @@ class AdaFace(LengthHead):
         scale: float = 64.0,
         seed: int = 0,
     ) -> None:
-        require_between("margin", margin, 0, 1)
-        require_positive("h", h)
-        require_positive("t_alpha", t_alpha)
-        require_between("t_alpha", t_alpha, 0, 1)
+        require_like(specs.AdaFace, margin=margin, h=h, t_alpha=t_alpha, scale=scale)
         super().__init__(num_classes, embedding_dim, scale=scale, seed=seed)
         self.m, self.h, self.t_alpha = margin, h, t_alpha
         self.register_buffer("length_mean", torch.tensor(20.0))

@@ -2,9 +2,10 @@
 
 from functools import partial
 
-from kinsight.errors import SpecError
 from kinsight.losses.head import ClassHead
 from kinsight.losses.margins import multiplied_angle
+from kinsight.losses.settings import require_like
+from kinsight.specs import class_losses as specs
 
 
 class LargeMarginSoftmax(ClassHead):
@@ -21,9 +22,8 @@ class LargeMarginSoftmax(ClassHead):
     def __init__(
         self, num_classes: int, embedding_dim: int, *, margin: int = 4, scale: float = 1.0, seed: int = 0
     ) -> None:
-        if margin != int(margin) or margin < 1:
-            raise SpecError("loss.margin", f"{margin}: expected a whole number from 1; 4 is usual", field="margin")
-        multiplied = partial(multiplied_angle, margin=int(margin))
+        require_like(specs.LargeMarginSoftmax, margin=margin, scale=scale)
+        multiplied = partial(multiplied_angle, margin=margin)
         super().__init__(num_classes, embedding_dim, scale=scale, margin=multiplied, seed=seed)
 
 

@@ -3,9 +3,10 @@
 import math
 from functools import partial
 
-from kinsight.errors import SpecError
 from kinsight.losses.head import ClassHead, Margin
 from kinsight.losses.margins import widened_angle
+from kinsight.losses.settings import require_like
+from kinsight.specs import class_losses as specs
 
 
 class ArcFace(ClassHead):
@@ -19,11 +20,10 @@ class ArcFace(ClassHead):
     def __init__(
         self, num_classes: int, embedding_dim: int, *, margin_deg: float = 28.6, scale: float = 64.0, seed: int = 0
     ) -> None:
+        require_like(specs.ArcFace, margin_deg=margin_deg, scale=scale)
         super().__init__(num_classes, embedding_dim, scale=scale, margin=angle_margin(margin_deg), seed=seed)
 
 
 def angle_margin(margin_deg: float) -> Margin:
-    """ArcFace's margin. Raises SpecError unless it is 0 to 90 degrees."""
-    if not 0 <= margin_deg <= 90:
-        raise SpecError("loss.margin-deg", f"{margin_deg}: expected 0 to 90 degrees; 28.6 is usual", field="margin_deg")
+    """ArcFace's margin."""
     return partial(widened_angle, margin_rad=math.radians(margin_deg))

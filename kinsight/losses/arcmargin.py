@@ -7,7 +7,8 @@ import torch
 
 from kinsight.losses.head import ClassHead
 from kinsight.losses.margins import arc_margin
-from kinsight.losses.settings import require_between
+from kinsight.losses.settings import require_like
+from kinsight.specs import class_losses as specs
 
 
 class ArcMargin(ClassHead):
@@ -30,7 +31,7 @@ class ArcMargin(ClassHead):
         easy_margin: bool = False,
         seed: int = 0,
     ) -> None:
-        require_between("margin_rad", margin_rad, 0, math.pi / 2)
+        require_like(specs.ArcMargin, margin_rad=margin_rad, scale=scale, easy_margin=easy_margin)
         margin = partial(arc_margin, margin_rad=margin_rad, easy=easy_margin)
         super().__init__(num_classes, embedding_dim, scale=scale, margin=margin, seed=seed, uniform=True)
         with torch.no_grad():

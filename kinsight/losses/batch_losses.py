@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kinsight.errors import DataError
+from kinsight.errors import DataError, SpecError
 from kinsight.losses.numerics import unit_rows, wide_dtype, without_autocast
 from kinsight.losses.settings import require_settings
 from kinsight.relations import Relation, SameLabel
@@ -37,7 +37,13 @@ class Quadruplet:
         require_settings(self, specs.Quadruplet)
 
     def __call__(self, emb_BD: Tensor, target: Tensor, *, relation: Relation = _SAME_LABEL) -> Tensor:
-        """emb_BD: any floating dtype and lengths. target: what the relation reads. Memory: blocks of pairs."""
+        """emb_BD: any floating dtype and lengths. target: what the relation reads. Memory: blocks of pairs.
+
+        Raises SpecError for a weighted relation: the extremes of a batch have no weights.
+        """
+        if relation.weighted:
+            what = "Quadruplet has no weights of pairs"
+            raise SpecError("loss.weighted-relation", what, field="relation.weighted", remedy="leave it off")
         relation.check(target, len(emb_BD))
         with without_autocast(emb_BD):
             unit_BD = unit_rows(emb_BD.to(wide_dtype(emb_BD)))

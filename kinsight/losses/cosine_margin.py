@@ -2,9 +2,10 @@
 
 from functools import partial
 
-from kinsight.errors import SpecError
 from kinsight.losses.head import ClassHead
 from kinsight.losses.margins import lowered_cosine
+from kinsight.losses.settings import require_like
+from kinsight.specs import class_losses as specs
 
 
 class AMSoftmax(ClassHead):
@@ -16,8 +17,7 @@ class AMSoftmax(ClassHead):
     def __init__(
         self, num_classes: int, embedding_dim: int, *, margin: float = 0.4, scale: float = 30.0, seed: int = 0
     ) -> None:
-        if not 0 <= margin <= 1:
-            raise SpecError("loss.margin", f"{margin}: expected 0 to 1; 0.4 is usual", field="margin")
+        require_like(specs.AMSoftmax, margin=margin, scale=scale)
         lowered = partial(lowered_cosine, margin=margin)
         super().__init__(num_classes, embedding_dim, scale=scale, margin=lowered, seed=seed)
 

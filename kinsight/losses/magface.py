@@ -1,16 +1,15 @@
 """MagFace: the longer an embedding, the better its image; long ones keep a wider margin."""
 
-import math
 from functools import partial
 
 from torch import Tensor
 
-from kinsight.errors import SpecError
 from kinsight.losses.by_length import LengthHead
 from kinsight.losses.head import Everyone, Margin
 from kinsight.losses.margins import widened_angle
 from kinsight.losses.numerics import row_lengths
-from kinsight.losses.settings import require_between, require_from_zero, require_positive
+from kinsight.losses.settings import require_like
+from kinsight.specs import class_losses as specs
 
 
 class MagFace(LengthHead):
@@ -39,17 +38,8 @@ class MagFace(LengthHead):
         scale: float = 64.0,
         seed: int = 0,
     ) -> None:
-        require_positive("l_a", l_a)
-        require_positive("u_a", u_a)
-        require_between("l_margin_rad", l_margin_rad, 0, math.pi / 2)
-        require_between("u_margin_rad", u_margin_rad, 0, math.pi / 2)
-        require_from_zero("lambda_g", lambda_g)
-        if l_a >= u_a or l_margin_rad > u_margin_rad:
-            raise SpecError(
-                "loss.range",
-                f"l_a={l_a}, u_a={u_a}, l_margin_rad={l_margin_rad}, u_margin_rad={u_margin_rad}: "
-                "expected l_a < u_a and l_margin_rad <= u_margin_rad",
-            )
+        bounds = {"l_a": l_a, "u_a": u_a, "l_margin_rad": l_margin_rad, "u_margin_rad": u_margin_rad}
+        require_like(specs.MagFace, **bounds, lambda_g=lambda_g, scale=scale)
         super().__init__(num_classes, embedding_dim, scale=scale, seed=seed)
         self.l_a, self.u_a, self.lambda_g = l_a, u_a, lambda_g
         self.l_margin_rad, self.u_margin_rad = l_margin_rad, u_margin_rad

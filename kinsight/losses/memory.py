@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from kinsight.errors import SpecError
+from kinsight.losses.settings import require_like
+from kinsight.specs.miners import MemorySpec
 
 
 class Memory(nn.Module):
@@ -25,8 +26,7 @@ class Memory(nn.Module):
         self, size: int, embedding_dim: int, *, warmup_steps: int = 0, target_shape: tuple[int, ...] = ()
     ) -> None:
         super().__init__()
-        if size < 1:
-            raise SpecError("loss.memory", f"{size}: expected at least 1", field="memory.size")
+        require_like(MemorySpec, size=size, warmup_steps=warmup_steps)
         self.size, self.warmup_steps = size, warmup_steps
         self.register_buffer("emb_MD", torch.zeros(size, embedding_dim))
         self.register_buffer("target_M", torch.full((size, *target_shape), -1))

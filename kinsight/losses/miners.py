@@ -138,19 +138,30 @@ class Angular:
 
 @dataclass(frozen=True)
 class Consecutive:
-    """The batch is made of triplets already: rows 3i, 3i + 1, 3i + 2 are anchor, positive, negative.
+    """The batch is made of triplets already: anchor, positive, negative, one after the other.
 
-    Needs a sampler that makes such batches; a triple whose labels say otherwise is left out.
+    Needs a sampler that makes such batches. Where an image of a triplet is missing, because it could not be read, the
+    next three rows that are a triplet by their labels go on: one broken image costs one triplet, or two.
     """
 
     def __call__(self, block: Block) -> Block:
         """See `Miner`."""
-        own_A = block.own_A
-        is_anchor_A = (own_A % 3 == 0) & (own_A + 2 < block.dot_AB.shape[1])
-        (anchor_T,) = is_anchor_A.nonzero(as_tuple=True)
-        positive_T, negative_T = own_A[anchor_T] + 1, own_A[anchor_T] + 2
-        right_T = block.positive_AB[anchor_T, positive_T] & block.negative_AB[anchor_T, negative_T]
-        return block.with_triplets(Triplets(anchor_T[right_T], positive_T[right_T], negative_T[right_T]))
+        (anchor_T,) = (block.own_A + 2 < block.dot_AB.shape[1]).nonzero(as_tuple=True)
+        own_T = block.own_A[anchor_T]
+        right_T = block.positive_AB[anchor_T, own_T + 1] & block.negative_AB[anchor_T, own_T + 2]
+        begins_T = torch.tensor(_three_apart(right_T.tolist()), dtype=torch.bool, device=own_T.device)
+        own_T = own_T[begins_T]
+        return block.with_triplets(Triplets(anchor_T[begins_T], own_T + 1, own_T + 2))
+
+
+def _three_apart(right: list[bool]) -> list[bool]:
+    """Of the rows where a triplet may begin those that begin one: from the front, none within another."""
+    chosen, free_from = [], 0
+    for row, fits in enumerate(right):
+        begins = fits and row >= free_from
+        chosen.append(begins)
+        free_from = row + 3 if begins else free_from
+    return chosen
 
 
 def _only(column_A: Tensor, among_AB: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ from torch import Tensor
 from kinsight.errors import DataError
 from kinsight.losses.head import ClassHead, Everyone, Stats, alone
 from kinsight.losses.numerics import nonzero, weighted_mean, without_autocast
-from kinsight.losses.settings import require_between, require_positive
+from kinsight.losses.settings import require_like
+from kinsight.specs import class_losses as specs
 
 # The logarithm of nothing: finite, so that no gradient becomes inf - inf.
 _NOTHING = -1e30
@@ -31,8 +32,7 @@ class ProxyAnchor(ClassHead):
     def __init__(
         self, num_classes: int, embedding_dim: int, *, margin: float = 0.1, alpha: float = 32.0, seed: int = 0
     ) -> None:
-        require_between("margin", margin, 0, 1)
-        require_positive("alpha", alpha)
+        require_like(specs.ProxyAnchor, margin=margin, alpha=alpha)
         super().__init__(num_classes, embedding_dim, scale=alpha, seed=seed)
         self.lead = alpha * margin
 

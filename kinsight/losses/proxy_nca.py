@@ -1,7 +1,8 @@
 """ProxyNCA++: each class a proxy, each image nearer to its own than to any other."""
 
 from kinsight.losses.head import ClassHead
-from kinsight.losses.softmax import inverse_temperature
+from kinsight.losses.settings import require_like
+from kinsight.specs import class_losses as specs
 
 
 class ProxyNCA(ClassHead):
@@ -14,5 +15,6 @@ class ProxyNCA(ClassHead):
     """
 
     def __init__(self, num_classes: int, embedding_dim: int, *, temperature: float = 1 / 9, seed: int = 0) -> None:
-        super().__init__(num_classes, embedding_dim, scale=2 * inverse_temperature(temperature), seed=seed)
+        require_like(specs.ProxyNCA, temperature=temperature)
+        super().__init__(num_classes, embedding_dim, scale=2 / temperature, seed=seed)
         self.temperature = temperature

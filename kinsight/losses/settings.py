@@ -19,6 +19,8 @@ def require_like(spec: type[Spec], **values: Any) -> None:
         spec.model_validate({name: _plain(value) for name, value in values.items()}, strict=True)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
+        if not fault["loc"]:  # settings that do not go together
+            raise SpecError("loss.settings", fault["msg"].removeprefix("Value error, ")) from None
         name = str(fault["loc"][0])
         expected = _number(spec.model_fields[name]) or fault["msg"].removeprefix("Input should be ")
         raise SpecError(f"loss.{name}", f"{values[name]!r}: expected {expected}", field=name) from None
@@ -46,27 +48,3 @@ def _number(field: FieldInfo) -> str:
 def require_settings(loss: object, spec: type[Spec]) -> None:
     """The same for all fields of a dataclass."""
     require_like(spec, **vars(loss))
-
-
-def require_positive(name: str, value: float) -> None:
-    """Raises SpecError unless it is a finite number above 0."""
-    if not 0 < value < float("inf"):
-        raise SpecError(f"loss.{name}", f"{value}: expected a number above 0", field=name)
-
-
-def require_from_zero(name: str, value: float) -> None:
-    """Raises SpecError unless it is a finite number from 0."""
-    if not 0 <= value < float("inf"):
-        raise SpecError(f"loss.{name}", f"{value}: expected a number from 0", field=name)
-
-
-def require_between(name: str, value: float, low: float, high: float) -> None:
-    """Raises SpecError unless low <= value <= high."""
-    if not low <= value <= high:
-        raise SpecError(f"loss.{name}", f"{value}: expected {low:g} to {high:g}", field=name)
-
-
-def require_centres(centres: int) -> None:
-    """Raises SpecError unless a class has several."""
-    if not 2 <= centres < float("inf") or centres != int(centres):
-        raise SpecError("loss.centres", f"{centres}: expected a whole number from 2", field="centres")

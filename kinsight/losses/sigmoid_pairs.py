@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kinsight.losses.pairs import Block, PairLoss, Part
-from kinsight.losses.settings import require_positive
+from kinsight.losses.settings import require_like
+from kinsight.specs import losses as specs
 
 
 class SigmoidPairs(nn.Module, PairLoss):
@@ -26,7 +27,7 @@ class SigmoidPairs(nn.Module, PairLoss):
 
     def __init__(self, scale: float = 10.0, bias: float = -10.0) -> None:
         super().__init__()
-        require_positive("scale", scale)
+        require_like(specs.SigmoidPairs, scale=scale, bias=bias)
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
         self.bias = nn.Parameter(torch.tensor(float(bias)))
 

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from kinsight.errors import SpecError
 from kinsight.losses.head import ClassHead, Factors, Margin, class_cross_entropy
-from kinsight.losses.softmax import inverse_temperature
+from kinsight.losses.settings import require_like
+from kinsight.specs.loss_base import CrossEntropyTerm
 
 
 class SmoothedCrossEntropy(ClassHead):
@@ -27,9 +27,8 @@ class SmoothedCrossEntropy(ClassHead):
         smoothing: float = 0.1,
         seed: int = 0,
     ) -> None:
-        super().__init__(num_classes, embedding_dim, scale=inverse_temperature(temperature), seed=seed, uniform=True)
-        if not 0 <= smoothing < 1:
-            raise SpecError("loss.smoothing", f"{smoothing}: expected 0 to below 1; 0.1 is usual", field="smoothing")
+        require_like(CrossEntropyTerm, temperature=temperature, smoothing=smoothing)
+        super().__init__(num_classes, embedding_dim, scale=1 / temperature, seed=seed, uniform=True)
         self.temperature, self.smoothing = temperature, smoothing
 
     def _sample_losses(self, factors: Factors, label_B: Tensor, margin: Margin | None) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,8 @@ from torch import Tensor
 from kinsight.losses.head import ClassHead
 from kinsight.losses.margins import lowered_cosine
 from kinsight.losses.numerics import wide_dtype
-from kinsight.losses.settings import require_between, require_centres, require_from_zero, require_positive
+from kinsight.losses.settings import require_like
+from kinsight.specs import class_losses as specs
 
 
 class SoftTriple(ClassHead):
@@ -34,10 +35,7 @@ class SoftTriple(ClassHead):
         tau: float = 0.2,
         seed: int = 0,
     ) -> None:
-        require_centres(centres)
-        require_positive("gamma", gamma)
-        require_between("margin", margin, 0, 1)
-        require_from_zero("tau", tau)
+        require_like(specs.SoftTriple, centres=centres, scale=scale, gamma=gamma, margin=margin, tau=tau)
         super().__init__(
             num_classes,
             embedding_dim,

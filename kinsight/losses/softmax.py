@@ -1,7 +1,8 @@
 """Plain and normalised softmax: cross-entropy over classes without a margin."""
 
-from kinsight.errors import SpecError
 from kinsight.losses.head import ClassHead
+from kinsight.losses.settings import require_like
+from kinsight.specs import class_losses as specs
 
 
 class Softmax(ClassHead):
@@ -24,12 +25,6 @@ class NormalizedSoftmax(ClassHead):
     """
 
     def __init__(self, num_classes: int, embedding_dim: int, *, temperature: float = 0.05, seed: int = 0) -> None:
-        super().__init__(num_classes, embedding_dim, scale=inverse_temperature(temperature), seed=seed)
+        require_like(specs.NormalizedSoftmax, temperature=temperature)
+        super().__init__(num_classes, embedding_dim, scale=1 / temperature, seed=seed)
         self.temperature = temperature
-
-
-def inverse_temperature(temperature: float) -> float:
-    """The factor that stands for a division by `temperature`. Raises SpecError unless it is above 0."""
-    if not temperature > 0:
-        raise SpecError("loss.temperature", f"{temperature}: expected above 0; 0.05 is usual", field="temperature")
-    return 1.0 / temperature

@@ -8,7 +8,8 @@ from torch import Tensor
 from kinsight.losses.arcface import angle_margin
 from kinsight.losses.head import ClassHead
 from kinsight.losses.numerics import unit_rows, wide_dtype, without_autocast
-from kinsight.losses.settings import require_centres
+from kinsight.losses.settings import require_like
+from kinsight.specs import class_losses as specs
 
 _ROWS = 4096
 
@@ -39,7 +40,7 @@ class SubCenterArcFace(ClassHead):
         scale: float = 64.0,
         seed: int = 0,
     ) -> None:
-        require_centres(centres)
+        require_like(specs.SubCenterArcFace, centres=centres, margin_deg=margin_deg, scale=scale)
         margin = angle_margin(margin_deg)
         super().__init__(
             num_classes, embedding_dim, scale=scale, margin=margin, seed=seed, centres=centres, pool=_largest

@@ -31,10 +31,11 @@ class SharedLabels(Relation):
 
     def similarity(self, target_A: Tensor, target_B: Tensor) -> Tensor:
         """Shared labels over labels of either."""
-        ids = torch.cat([target_A.flatten(), target_B.flatten()]).unique()
-        held_AU, held_BU = _held(target_A, ids), _held(target_B, ids)
-        shared_AB = held_AU @ held_BU.T
-        either_AB = held_AU.sum(1)[:, None] + held_BU.sum(1) - shared_AB
+        ids = target_A[target_A >= 0].unique()  # what only the others have is shared with nobody
+        if not len(ids):
+            return torch.zeros(len(target_A), len(target_B), device=target_A.device)
+        shared_AB = _held(target_A, ids) @ _held(target_B, ids).T
+        either_AB = _number(target_A)[:, None] + _number(target_B) - shared_AB
         return shared_AB / either_AB.clamp_min(1)
 
     def masks(self, target_A: Tensor, target_B: Tensor) -> list[Masks]:
@@ -161,8 +162,17 @@ class SoftLabels(Relation):
 
 
 def _held(target_AL: Tensor, ids_U: Tensor) -> Tensor:
-    """Which of these ids each image has: 0 or 1, float32 (A, U); -1 is nobody's."""
-    held_AU = torch.zeros(len(target_AL), len(ids_U), device=target_AL.device)
-    held_AU.scatter_(1, torch.searchsorted(ids_U, target_AL), 1.0)
-    held_AU[:, ids_U < 0] = 0
-    return held_AU
+    """Which of these ids, ascending, each image has: 0 or 1, float32 (A, U)."""
+    place_AL = torch.searchsorted(ids_U, target_AL)
+    known_AL = ids_U[place_AL.clamp_max(len(ids_U) - 1)] == target_AL
+    held_AU = torch.zeros(len(target_AL), len(ids_U) + 1, device=target_AL.device)
+    held_AU.scatter_(1, torch.where(known_AL, place_AL, len(ids_U)), 1.0)
+    return held_AU[:, :-1]
+
+
+def _number(target_AL: Tensor) -> Tensor:
+    """How many different ids each image has, float32 (A,)."""
+    sorted_AL = target_AL.sort(1).values
+    new_AL = torch.ones_like(sorted_AL, dtype=torch.bool)
+    new_AL[:, 1:] = sorted_AL[:, 1:] != sorted_AL[:, :-1]
+    return (new_AL & (sorted_AL >= 0)).sum(1).float()

@@ -44,7 +44,8 @@ class _Columns(_Listed):
     image_column: str = Field(default="image", description="column of image paths")
     label_column: str = Field(default="label", description="column of labels (a value, or a list of values)")
     group_column: str | None = Field(
-        default=None, description="column that groups images (track, product, super-class)"
+        default=None,
+        description="column that groups images (track, product, super-class); null: one named group, if there is one",
     )
 
 

@@ -98,6 +98,8 @@ class EvaluateSpec(_FromImages):
 
     @model_validator(mode="after")
     def _one_origin(self) -> "EvaluateSpec":
+        if getattr(self.relation, "weighted", False):
+            raise ValueError("relation.weighted has no effect here: it is for losses")
         given = [name for name in ("bundle", "model", "embeddings") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"give one of bundle, model, embeddings; got {', '.join(given) or 'none'}")

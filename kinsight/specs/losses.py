@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kinsight.specs.base import default_tag
 from kinsight.specs.class_losses import (
@@ -146,6 +146,12 @@ class VICReg(LossBase):
     kind: Literal["vicreg"] = "vicreg"
     variance_weight: float = Field(default=25.0, ge=0, le=1000, description="of what dimensions lack to deviation 1")
     covariance_weight: float = Field(default=1.0, ge=0, le=1000, description="of the squared covariances")
+
+    @model_validator(mode="after")
+    def _something(self) -> "VICReg":
+        if self.variance_weight == self.covariance_weight == 0:
+            raise ValueError("variance_weight=0, covariance_weight=0: expected at least one above 0")
+        return self
 
 
 OverPairs = (

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kinsight.specs.base import Spec, default_tag
 
@@ -31,6 +31,12 @@ class DistanceWeightedMiner(Spec):
     kind: Literal["distance-weighted"] = "distance-weighted"
     cutoff: float = Field(default=0.5, gt=0, lt=2, description="smaller distances of unit rows count as this one")
     farthest: float = Field(default=1.4, gt=0, le=2, description="negatives from this distance on are not drawn")
+
+    @model_validator(mode="after")
+    def _some_between(self) -> "DistanceWeightedMiner":
+        if self.cutoff >= self.farthest:
+            raise ValueError(f"cutoff={self.cutoff}: expected below farthest={self.farthest}")
+        return self
 
 
 class MultiSimilarityMiner(Spec):

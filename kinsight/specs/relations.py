@@ -39,12 +39,23 @@ class HierarchySpec(Spec):
         min_length=1,
         description="columns with the coarser labels, finest first; group: the source's",
     )
-    weights: list[Annotated[float, Field(ge=0, le=1000)]] = Field(
-        default=[1.0, 0.5], min_length=2, description="of the losses at the class and at each column"
+    weights: list[Annotated[float, Field(ge=0, le=1000)]] | None = Field(
+        default=None,
+        min_length=2,
+        description="of the losses at the class and at each column; null: 1, and half as much at each coarser one",
     )
+
+    @property
+    def level_weights(self) -> tuple[float, ...]:
+        """Of the class and of each column."""
+        if self.weights is not None:
+            return tuple(self.weights)
+        return tuple(0.5**level for level in range(len(self.columns) + 1))
 
     @model_validator(mode="after")
     def _a_weight_each(self) -> "HierarchySpec":
+        if self.weights is None:
+            return self
         if len(self.weights) != len(self.columns) + 1:
             raise ValueError(
                 f"weights={self.weights}: expected {len(self.columns) + 1}, for the class and for each of "

@@ -234,6 +234,11 @@ class TrainSpec(Spec):
         relation = self.relation.kind
         if relation != "same-label" and not over_pairs and (relation != "shared-labels"):
             raise ValueError(f"relation.kind={relation} has no effect without a loss over pairs")
+        if getattr(self.relation, "weighted", False) and not any(x.kind in WEIGH_POSITIVES for x in losses.values()):
+            raise ValueError(
+                f"relation.weighted has no effect on loss.kind={self.loss.kind}: leave it off, or choose one of "
+                f"{', '.join(WEIGH_POSITIVES)}"
+            )
         for name, loss in losses.items():
             if loss.kind == "npairs" and relation != "same-label":
                 raise ValueError(f"{name}.kind=npairs takes two images of each class: relation.kind must be same-label")

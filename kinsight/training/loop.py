@@ -4,7 +4,6 @@ Shapes: B images of this process in a step, G images of the step over all proces
 """
 
 import contextlib
-import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from inspect import signature
@@ -18,20 +17,17 @@ from kinsight import progress
 from kinsight.data import Batch
 from kinsight.errors import InterruptedRun
 from kinsight.parallel.collectives import rank, world_size
-from kinsight.parallel.groups import barrier, is_main, sum_over_ranks
-from kinsight.training import checkpoint
-from kinsight.training.broken import collect_broken
+from kinsight.parallel.groups import is_main, sum_over_ranks
 from kinsight.training.budget import Budget, Clock
-from kinsight.training.finite import stop_unless_finite_weights
 from kinsight.training.optimizers import set_learning_rate
 from kinsight.training.record import Record
 from kinsight.training.run_folder import RunFolder
+from kinsight.training.saving import Saver
 from kinsight.training.schedules import learning_rate
-from kinsight.training.setup import Prepared, origin
+from kinsight.training.setup import Prepared
 from kinsight.training.signals import Children, StopRequest
-from kinsight.training.snapshots import write_snapshot
 from kinsight.training.step import train_step
-from kinsight.training.validation import evaluated_weights, keep_best, share_main_buffers, validate
+from kinsight.training.validation import evaluated_weights, keep_best, validate
 
 # Running statistics are not sent around at every step: they are alike, or shared where they count. Newer versions of
 # torch have another name for that, and warn of the old one.
@@ -49,7 +45,7 @@ def fit(prepared: Prepared, run: RunFolder, record: Record, stop: StopRequest) -
     position = training.position
     prepared.freezer.at(position.step)
     learner = _distributed(prepared)
-    saver = _Saver(prepared, run, record)
+    saver = Saver(prepared, run, record)
     _fill_caches(prepared, record)
     with (
         progress.task("train", budget.steps, "steps", events=record.events, quiet=not is_main()) as bar,
@@ -60,14 +56,7 @@ def fit(prepared: Prepared, run: RunFolder, record: Record, stop: StopRequest) -
         while not budget.is_used(position) and not position.stopped_early:
             batch, before = next(batches), budget.share(position)
             clock = clock or Clock(position.seconds)  # starting the readers of images is no training
-            rate = learning_rate(
-                spec.schedule,
-                spec.optimizer.lr,
-                position.step,
-                steps_per_epoch=prepared.steps_per_epoch,
-                progress=before,
-            )
-            set_learning_rate(training.optimizer, rate)
+            rate = _set_rate(prepared, before)
             if prepared.freezer.at(position.step):
                 learner = _distributed(prepared)  # which gradients are averaged has changed
             agreed = _agree(batch, stop.wanted, saver.time_is_up())
@@ -88,14 +77,10 @@ def fit(prepared: Prepared, run: RunFolder, record: Record, stop: StopRequest) -
                     bar.note(**{spec.validate_.metric: validate(prepared, run, record)})
                 bar.at("train")
                 position.stopped_early = _stands_still(prepared)
-            finished = ended or position.stopped_early
-            save = agreed.save or _checkpoint_is_due(prepared, epoch_ended)
-            snapshot = _snapshot_is_due(prepared, finished)
-            if save or snapshot or agreed.stop or finished:
-                with clock.paused():
-                    saver.save()
-                    if snapshot:
-                        write_snapshot(prepared, run)
+            with clock.paused():
+                saver.after_step(
+                    wanted=agreed.save or agreed.stop, epoch_ended=epoch_ended, finished=ended or position.stopped_early
+                )
             if agreed.stop and not ended:
                 raise InterruptedRun(
                     "run.interrupted",
@@ -119,6 +104,15 @@ def _fill_caches(prepared: Prepared, record: Record) -> None:
                 progress.task(name, count, "images", events=record.events, quiet=quiet) as bar,
             ):
                 loader.fill(bar.advance)
+
+
+def _set_rate(prepared: Prepared, used: float) -> float:
+    """The learning rate of the step that comes, set; used: share of the budget."""
+    spec = prepared.spec
+    step, each = prepared.training.position.step, prepared.steps_per_epoch
+    rate = learning_rate(spec.schedule, spec.optimizer.lr, step, steps_per_epoch=each, progress=used)
+    set_learning_rate(prepared.training.optimizer, rate)
+    return rate
 
 
 @dataclass(frozen=True)
@@ -209,20 +203,6 @@ def _validation_is_due(prepared: Prepared, epoch_ended: bool, before: float) -> 
     return epoch_ended and position.epoch % settings.every_epochs == 0
 
 
-def _checkpoint_is_due(prepared: Prepared, epoch_ended: bool) -> bool:
-    position, settings = prepared.training.position, prepared.spec.checkpoint
-    if settings.every_steps is not None and position.step % settings.every_steps == 0:
-        return True
-    return epoch_ended and position.epoch % settings.every_epochs == 0
-
-
-def _snapshot_is_due(prepared: Prepared, finished: bool) -> bool:
-    position, settings = prepared.training.position, prepared.spec.snapshots
-    if settings is None:
-        return False
-    return finished or (settings.every_steps is not None and position.step % settings.every_steps == 0)
-
-
 def _stands_still(prepared: Prepared) -> bool:
     early = prepared.spec.early_stop
     return early is not None and prepared.training.position.bad_validations >= early.patience
@@ -235,32 +215,3 @@ def _log(record: Record, prepared: Prepared, rate: float, bar: progress.Task) ->
         position = prepared.training.position
         record.log("train", position, {"lr": rate, **means, "images_per_s": round(speed, 1)})
         bar.note(**{"images/s": round(speed), "loss": means["loss"]})
-
-
-class _Saver:
-    """Writes checkpoints and knows when the last one was."""
-
-    def __init__(self, prepared: Prepared, run: RunFolder, record: Record) -> None:
-        self._prepared, self._run, self._record = prepared, run, record
-        self._origin = origin(prepared)
-        self._last = time.monotonic()
-
-    def time_is_up(self) -> bool:
-        """Whether `checkpoint.every_minutes` have passed since the last checkpoint."""
-        return time.monotonic() - self._last > 60 * self._prepared.spec.checkpoint.every_minutes
-
-    def save(self) -> None:
-        """Write a checkpoint and mirror it to a remote output.
-
-        Raises RunError when the last step has left weights that are not finite: such a state is of no use to anybody.
-        """
-        training, run = self._prepared.training, self._run
-        stop_unless_finite_weights(self._prepared)
-        share_main_buffers(self._prepared)
-        training.broken = collect_broken(self._prepared)
-        self._record.flush()
-        keep = self._prepared.spec.checkpoint.keep
-        checkpoint.save(run.checkpoints, training, self._origin, keep=keep, best=run.best)
-        run.sync()
-        barrier()
-        self._last = time.monotonic()

@@ -297,6 +297,8 @@ def origin(prepared: Prepared) -> Origin:
     """What a checkpoint of this training belongs to."""
     validation = prepared.validation.records.fingerprint if prepared.validation is not None else None
     data = {"training": prepared.records.fingerprint, "validation": validation}
+    if (relation := prepared.targets.fingerprint) is not None:
+        data["relation"] = relation
     return Origin(printed_tree(prepared.spec), data)
 
 

@@ -36,7 +36,6 @@ def test_views() -> None:
     assert five.label_N.tolist() == [0, 1, 2, 0, 1]
     assert five.label_N.dtype == np.int64
     assert five.count_C.tolist() == [2, 2, 1]
-    assert five.group_N is None
     chosen = five.take(np.array([4, 0]))
     assert ([chosen.uri(0), chosen.uri(1)], chosen.label_N.tolist()) == (["/图/4.jpg", "/图/0.jpg"], [1, 0])
 

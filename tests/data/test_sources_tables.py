@@ -44,8 +44,7 @@ def test_sop_labels_are_numbered_and_keep_their_ids(tmp_path: Path) -> None:
     records = read_records(sop(tmp_path, text))
     assert records.label_N.tolist() == [1, 0, 1]
     assert records.class_names == ("11319", "11320")
-    assert records.group_N is not None
-    assert records.group_N.tolist() == [2, 1, 2]
+    assert records.table["group"].to_pylist() == [2, 1, 2]
     assert records.uri(0) == str(tmp_path / "sofa_final/1_0.JPG")
     assert records.table["image_id"].to_pylist() == [1, 2, 3]
     assert records.place(0).endswith("Ebay_test.txt:2")
@@ -70,8 +69,8 @@ def test_csv_columns_and_groups(tmp_path: Path) -> None:
     records = read_records(source)
     assert [records.uri(i) for i in range(3)] == ["s3://b/x/a, b.jpg", "s3://b/x/猫.jpg", "/abs.jpg"]
     assert names(records) == [["dog"], ["cat"], ["dog"]]
-    assert records.group_N is not None
-    assert records.group_N.tolist() == [1, 0, -1]
+    assert records.table["group"].to_pylist() == ["t10", "t9", None] == records.table["track"].to_pylist()
+    assert records.numbers("group", field="x").tolist() == [0, 1, -1]
     assert records.table["split"].to_pylist() == ["train", "test", "test"]
 
 
@@ -154,8 +153,7 @@ def test_parquet_multi_labels_and_groups(tmp_path: Path) -> None:
     }
     records = read_records(table(tmp_path, columns, group_column="g"))
     assert names(records) == [["x", "y"], ["y"], ["x"]]
-    assert records.group_N is not None
-    assert records.group_N.tolist() == [0, 1, -1]
+    assert records.table["group"].to_pylist() == [5, 2**31, None]
     assert records.table["line_"].to_pylist() == [9, 9, 9]
 
 
@@ -193,3 +191,26 @@ def test_all_formats_agree(tmp_path: Path) -> None:
     from_parquet = read_records(table(tmp_path, {"image": paths, "label": labels}))
     assert from_csv.fingerprint == from_parquet.fingerprint
     assert from_csv.label_N.tolist() == labels.tolist()
+
+
+def test_groups_of_any_text_or_number_and_a_column_of_that_name(tmp_path: Path) -> None:
+    texts = pa.array(["b", "", None, "a", "b"])
+    kinds = [texts, texts.cast(pa.large_string()), texts.dictionary_encode(), pa.array([7, None, None, 2**40, 7])]
+    for number, column in enumerate(kinds):
+        rows = {"image": list("vwxyz"), "label": ["k"] * 5, "group": column}
+        records = read_records(table(tmp_path, rows))
+        assert records.numbers("group", field="x").tolist() == [0, -1, -1, 1, 0], number
+        assert "group_" not in records.table.column_names
+    rows = {"image": ["a"], "label": ["k"], "group": ["mine"], "super": ["s"]}
+    records = read_records(table(tmp_path, rows, group_column="super"))
+    assert [records.table[name][0].as_py() for name in ("group", "group_", "super")] == ["s", "mine", "s"]
+    rows = {"image": ["a", "b"], "label": ["k", "k"], "kind": [0.5, 1.5]}
+    with pytest.raises(DataError, match="holds double: expected whole numbers or text") as caught:
+        read_records(table(tmp_path, rows)).numbers("kind", field="x")
+    assert caught.value.remedy
+
+
+def test_a_column_that_is_taken_is_no_remedy(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no column 'image'") as caught:
+        read_records(csv(tmp_path, "path,label,kind\na.jpg,x,y\n"))
+    assert "'label'" not in (caught.value.remedy or "")

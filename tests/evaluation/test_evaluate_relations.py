@@ -99,7 +99,7 @@ def test_several_labels_equal_a_loop(
         assert "sets of labels with matches" in header["not_measurable"]["intervals"] and share
     for name in ("verification", "thresholds", "confused classes"):
         assert "one label per image" in header["not_measurable"][name]
-    assert header["relation"] == relation and header["relation_from"] == "settings"
+    assert header["relation"] == relation | {"weighted": False} and header["relation_from"] == "settings"
     with (tmp_path / "out/per_class.csv").open(encoding="utf-8") as file:
         rows = {row["label"]: int(row["queries"]) for row in csv.DictReader(file)}
     if share == 0:
@@ -155,6 +155,25 @@ def grouped(pictures: Path, path: Path, numbers: range, labels: list[int]) -> di
         for number in numbers
     ]
     return write_csv(path, ["image", "label", "kind"], rows)
+
+
+@pytest.mark.parametrize("with_gallery", [False, True])
+def test_a_column_of_groups_is_as_any_other(with_gallery: bool, pictures: Path, bundle: Path, tmp_path: Path) -> None:
+    """The source's groups, texts and some of them unknown, equal the same column named by itself."""
+    sides = {"data": grouped(pictures, tmp_path / "q.csv", range(3), [0, 1, 2, 3])}
+    if with_gallery:
+        sides["gallery"] = grouped(pictures, tmp_path / "g.csv", range(5), [5, 4, 3, 2, 1, 0])
+    given = {"bundle": str(bundle), "ks": [1], "write_thresholds": False}
+    named = run(tmp_path / "a", **given, **sides, relation={"kind": "hierarchy", "columns": ["kind"]})
+    sides = {name: side | {"group_column": "kind"} for name, side in sides.items()}
+    as_group = run(tmp_path / "b", **given, **sides, relation={"kind": "hierarchy"}, save_embeddings=True)
+    for name in ("recall@1", "map@r"):
+        assert as_group[f"level=group/{name}"] == named[f"level=kind/{name}"]
+    both = {"gallery_embeddings": str(tmp_path / "b/gallery-embeddings")} if with_gallery else {}
+    again = run(
+        tmp_path / "c", embeddings=str(tmp_path / "b/embeddings"), ks=[1], relation={"kind": "hierarchy"}, **both
+    )
+    assert again["level=group/recall@1"] == as_group["level=group/recall@1"]
 
 
 @pytest.mark.parametrize("with_gallery", [False, True])

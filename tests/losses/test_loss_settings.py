@@ -104,5 +104,7 @@ def test_centres_are_a_number(make: Callable[..., Any]) -> None:
 def test_sigmoid_pairs_and_memory_refuse_what_they_cannot_hold() -> None:
     with pytest.raises(SpecError, match="above 0"):
         losses.SigmoidPairs(scale=0)
-    with pytest.raises(SpecError, match="at least 1"):
+    with pytest.raises(SpecError, match="from 0"):
+        losses.Memory(4, 4, warmup_steps=-1)
+    with pytest.raises(SpecError, match="from 1"):
         losses.Memory(0, 4)

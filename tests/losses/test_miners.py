@@ -166,6 +166,19 @@ def test_consecutive() -> None:
     assert triplets(Consecutive(), rows(), labels) == {(0, 1, 2), (3, 4, 5)}, "3, 1, 0 is no triplet"
 
 
+@pytest.mark.parametrize("missing", range(12))
+def test_consecutive_goes_on_behind_a_missing_image(missing: int) -> None:
+    labels = torch.tensor([0, 0, 1, 2, 2, 0, 3, 3, 1, 4, 4, 3])
+    kept = torch.arange(12) != missing
+    emb_BD = torch.randn(12, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = triplets(Consecutive(), emb_BD[kept], labels[kept])
+    number = torch.arange(12)[kept]
+    triples = [tuple(number[list(triple)].tolist()) for triple in found]
+    whole = {(0, 1, 2), (3, 4, 5), (6, 7, 8), (9, 10, 11)}
+    assert len(whole & set(triples)) >= 2
+    assert all(labels[a] == labels[p] != labels[n] for a, p, n in triples)
+
+
 @pytest.mark.parametrize("miner", [HardPairs(), SemiHard(), DistanceWeighted(), MultiSimilarityPairs(), Angular()])
 @pytest.mark.parametrize("loss", [Triplet(1.0), Contrastive(0.0, 1.9), SupCon()])
 @pytest.mark.parametrize("labels", [[0] * 10, list(range(10)), LABELS.tolist()], ids=["one", "none", "some"])

@@ -14,6 +14,7 @@ from kinsight.losses import (
     InfoNCE,
     MultiSimilarity,
     PairLoss,
+    Quadruplet,
     SemiHard,
     SigmoidPairs,
     SmoothAP,
@@ -100,6 +101,24 @@ def test_losses_without_weights_refuse_weighted_relations(name: str) -> None:
     else:
         with pytest.raises(SpecError, match="no weights of pairs"):
             loss(rows(), LABELS, relation=relation)
+
+
+def test_quadruplet_has_no_weights() -> None:
+    with pytest.raises(SpecError, match="no weights of pairs"):
+        Quadruplet()(rows(), LABELS, relation=SoftLabels(_ALIKE.float(), weighted=True))
+
+
+def test_likeness_of_label_sets_against_python_sets() -> None:
+    generator = torch.Generator().manual_seed(3)
+    one, other = (torch.randint(-1, 9, (7, 3), generator=generator) for _ in range(2))
+    found = SharedLabels().similarity(one, other)
+    for a in range(7):
+        for b in range(7):
+            first, second = ({int(x) for x in each if x >= 0} for each in (one[a], other[b]))
+            wanted = len(first & second) / max(len(first | second), 1)
+            assert float(found[a, b]) == pytest.approx(wanted)
+    nothing = torch.full((2, 3), -1)
+    assert not SharedLabels().similarity(nothing, other).any()
 
 
 @pytest.mark.parametrize("miner", [None, SemiHard(), Angular()], ids=lambda miner: type(miner).__name__)

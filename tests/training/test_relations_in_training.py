@@ -10,7 +10,11 @@ from train_runs import Settings, rows, spec_of
 
 import kinsight
 from kinsight import train
+from kinsight.data import read_records
 from kinsight.errors import DataError, KinsightError, SpecError
+from kinsight.evaluation.targets import build_targets
+from kinsight.specs.data import Csv
+from kinsight.specs.relations import HierarchySpec
 
 
 @pytest.fixture
@@ -95,6 +99,32 @@ def test_classes_alike_to_a_degree(spec: dict[str, Any], tmp_path: Path) -> None
     assert [row for row in rows(Path(spec["output"])) if row["kind"] == "train"][-1]["loss"] > 0
 
 
+def test_unknown_super_classes_are_alike_to_none(image_folder: Path, tmp_path: Path) -> None:
+    listed = grouped(image_folder, tmp_path)
+    text = Path(listed["path"]).read_text().replace(",kind", ",super")
+    Path(listed["path"]).write_text(
+        "\n".join(line.removesuffix(",0") + ("," * line.endswith(",0")) for line in text.splitlines())
+    )
+    for column in ("group", "super"):
+        records = read_records(Csv(**listed | {"group_column": "super"}))  # type: ignore[arg-type]
+        target_N = build_targets(HierarchySpec(columns=[column]), records).target_N
+        assert (target_N[:, 1] == -1).sum() == sum(
+            int(name) < 2 for name in np.array(records.class_names)[target_N[:, 0]]
+        )
+        assert len(target_N[:, 1].unique()) == 4
+
+
+def test_other_super_classes_are_another_training(spec: dict[str, Any], image_folder: Path, tmp_path: Path) -> None:
+    listed = grouped(image_folder, tmp_path)
+    spec["data"] |= {"train": listed}
+    spec |= {"relation": {"kind": "hierarchy", "columns": ["kind"]}, "checkpoint": {"every_steps": 2}}
+    train(spec | {"steps": 4})
+    Path(spec["output"], "run.json").unlink()
+    Path(listed["path"]).write_text(Path(listed["path"]).read_text().replace(",3\n", ",2\n"))
+    with pytest.raises(KinsightError, match="relation"):
+        train(spec | {"steps": 4})
+
+
 @pytest.mark.parametrize(
     ("matrix", "message"),
     [
@@ -136,3 +166,17 @@ def test_a_memory_adds_what_a_larger_batch_would(spec: dict[str, Any], tmp_path:
         found[name] = [row for row in rows(tmp_path / name) if row["kind"] == "train"][-1]["supcon.anchors"]
     assert found["memory"] > found["alone"]
     assert json.loads((tmp_path / "memory/run.json").read_text())["position"]["step"] == 4
+
+
+@pytest.mark.parametrize(
+    ("loss", "extra"), [({"kind": "proxy-anchor"}, []), ({"kind": "supcon"}, [{"kind": "triplet", "weight": 0.1}])]
+)
+def test_weights_of_pairs_that_nothing_reads(loss: dict[str, Any], extra: list[Any], spec: dict[str, Any]) -> None:
+    spec |= {"relation": {"kind": "shared-labels", "weighted": True}, "loss": loss, "extra_losses": extra}
+    with pytest.raises(SpecError, match=r"relation\.weighted has no effect"):
+        train(spec)
+
+
+def test_levels_weigh_half_as_much_from_one_to_the_next() -> None:
+    assert HierarchySpec(columns=["kind", "shop"]).level_weights == (1.0, 0.5, 0.25)
+    assert HierarchySpec(weights=[2, 3]).level_weights == (2.0, 3.0)

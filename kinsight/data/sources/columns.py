@@ -15,6 +15,7 @@ from kinsight.data.sources.parsed import Parsed
 from kinsight.errors import DataError
 from kinsight.specs.data import Csv, Parquet
 
+_GROUP = "group"
 _INTEGERS = re.compile(r"[+-]?[0-9]+(?:[\s,;|]+[+-]?[0-9]+)+")
 
 
@@ -28,8 +29,9 @@ def wanted_columns(source: Csv | Parquet, names: Sequence[str], where: str, *, l
         asked.append(("group_column", source.group_column))
     for setting, name in asked:
         if name not in names:
-            near = difflib.get_close_matches(name.lower(), [other.lower() for other in names], n=1, cutoff=0.4)
-            nearest = next((other for other in names if near and other.lower() == near[0]), None)
+            free = [other for other in names if other not in [column for _, column in asked]]
+            near = difflib.get_close_matches(name.lower(), [other.lower() for other in free], n=1, cutoff=0.4)
+            nearest = next((other for other in free if near and other.lower() == near[0]), None)
             raise DataError(
                 "data.column",
                 f"has no column {name!r}; its columns are {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}",
@@ -52,11 +54,14 @@ def parsed_table(table: pa.Table, source: Csv | Parquet, place: Callable[[int], 
             field=place(int(bare[0])),
             remedy="fill it, or remove the row",
         )
-    taken = {source.image_column, source.label_column, source.group_column}
+    taken = {source.image_column, source.label_column}
     extra = {
         f"{name}_" if name in OWN_COLUMNS else name: table[name] for name in table.column_names if name not in taken
     }
-    group_N = table[source.group_column] if source.group_column is not None else None
+    grouping = source.group_column or (_GROUP if _GROUP in table.column_names and _GROUP not in taken else None)
+    if grouping == _GROUP:
+        del extra[f"{_GROUP}_"]
+    group_N = table[grouping] if grouping is not None else None
     return Parsed(path_N, label_M, count_N, place=place, group_N=group_N, extra=extra)
 
 

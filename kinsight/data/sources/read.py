@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from kinsight.data.arrow import pc
-from kinsight.data.labels import NUMBERED, Numbering, natural_key, number_labels, refuse_header
+from kinsight.data.labels import NUMBERED, Numbering, number_labels, refuse_header
 from kinsight.data.records import Records
 from kinsight.data.sources.folder import read_folder
 from kinsight.data.sources.image_list import read_image_list
@@ -16,6 +16,7 @@ from kinsight.data.sources.parsed import Parsed
 from kinsight.data.sources.paths import resolve_paths, root_of
 from kinsight.data.sources.sop import read_sop
 from kinsight.data.sources.table import read_csv, read_parquet
+from kinsight.data.values import grouping_values
 from kinsight.specs.data import Csv, Folder, ImageList, Itag, Parquet, Sop, Source
 from kinsight.storage import Address
 
@@ -44,7 +45,7 @@ def read_records(
     uri_N = resolve_paths(parsed.path_N, _root(source))
     columns = {"uri": uri_N, "labels": labels_N}
     if parsed.group_N is not None:
-        columns["group"] = _group_numbers(parsed.group_N)
+        columns["group"] = _group_values(parsed.group_N)
     if parsed.line_N is not None:
         columns["line"] = pa.chunked_array([pa.array(parsed.line_N, pa.int32())])
     numbered = [note for note in numbering.notes if remarks or NUMBERED not in note]
@@ -120,21 +121,10 @@ def _lists(label_M: np.ndarray, count_N: np.ndarray) -> pa.ChunkedArray:
     return pa.chunked_array([lists])
 
 
-def _group_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """int32 groups: integers as they are where they fit, anything else numbered in natural order; none is -1."""
-    if pa.types.is_integer(column.type) and not column.null_count:
-        limits = pc.min_max(column)
-        if limits["min"].as_py() >= 0 and limits["max"].as_py() < 2**31:
-            return column.cast(pa.int32())
-    encoded = column.cast(pa.string()).dictionary_encode().unify_dictionaries()
-    texts = encoded.chunk(0).dictionary.to_pylist()
-    number_T = np.empty(len(texts), np.int32)
-    number_T[sorted(range(len(texts)), key=lambda t: natural_key(texts[t]))] = np.arange(len(texts))
-    text_N = np.concatenate(
-        [pc.fill_null(chunk.indices, -1).to_numpy(zero_copy_only=False) for chunk in encoded.chunks]
-    )
-    number_N = np.where(text_N < 0, -1, number_T[text_N] if len(texts) else -1)
-    return pa.chunked_array([pa.array(number_N, pa.int32())])
+def _group_values(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Groups as the source has them, so that those of two sources can be compared: whole numbers or text."""
+    values = grouping_values(column)
+    return pa.chunked_array([values if values is not None else column.combine_chunks().cast(pa.string())])
 
 
 def _repeats(uri_N: pa.ChunkedArray) -> tuple[str, ...]:
