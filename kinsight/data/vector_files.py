@@ -50,7 +50,7 @@ class VectorFile:
     def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[tuple[int, np.ndarray]]:
         """(number of the first row, float32 rows) in order."""
         for start in range(0, self.count, rows):
-            yield start, np.ascontiguousarray(self.rows(start, start + rows), np.float32)
+            yield start, np.array(self.rows(start, start + rows), np.float32, order="C")  # a copy: torch wants to write
 
 
 def is_vector_file(place: storage.Address) -> bool:
@@ -132,7 +132,10 @@ def _hdf5(place: storage.Address, path: Path, dataset: str) -> Any:
     if not isinstance(found, h5py.Dataset) or found.ndim != 2 or found.dtype.kind not in "fiu":
         known = [name for name, each in file.items() if isinstance(each, h5py.Dataset) and each.ndim == 2]
         raise unusable(
-            place, "dataset", f"has no matrix of numbers {dataset!r}", f"it has {', '.join(known) or 'no matrix at all'}"
+            place,
+            "dataset",
+            f"has no matrix of numbers {dataset!r}",
+            f"it has {', '.join(known) or 'no matrix at all'}",
         )
     return found
 

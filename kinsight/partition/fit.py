@@ -5,6 +5,7 @@ Shapes: N vectors of the sample, L lists, K neighbours, B of a step.
 
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,9 +65,8 @@ def fit(
     while state.epoch < plan.epochs:
         loss = _epoch(router, optimizer, query_ND, list_NKC, plan, state, after_step)
         if math.isfinite(loss):
-            state = FitState(
-                state.epoch + 1, state.lr, _copied(router), optimizer.state_dict(), [*state.losses, loss]
-            )
+            kept = deepcopy(optimizer.state_dict())  # its tensors are the optimizer's own
+            state = FitState(state.epoch + 1, state.lr, _copied(router), kept, [*state.losses, loss])
             if after_epoch is not None:
                 after_epoch(state)
             continue
@@ -74,7 +74,9 @@ def fit(
         if halvings > _MOST_HALVINGS:
             raise FloatingPointError("the loss stays not finite at any rate")
         state = FitState(state.epoch, state.lr / 2, state.router, state.optimizer, state.losses)
-        warn(f"epoch {state.epoch}: the loss is no number; going on from the last good state at the rate {state.lr:.3g}")
+        warn(
+            f"epoch {state.epoch}: the loss is no number; going on from the last good state at the rate {state.lr:.3g}"
+        )
         _restore(router, optimizer, state)
     return state
 
@@ -131,4 +133,4 @@ def _copied(router: Router) -> dict[str, Tensor]:
 def _restore(router: Router, optimizer: torch.optim.Optimizer, state: FitState) -> None:
     router.load_state_dict(state.router)
     if state.optimizer:
-        optimizer.load_state_dict(state.optimizer)
+        optimizer.load_state_dict(deepcopy(state.optimizer))

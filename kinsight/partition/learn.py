@@ -27,7 +27,7 @@ from kinsight.partition.measure import Truth
 from kinsight.partition.routers import Router, best_scale, from_clusters
 from kinsight.partition.space import Space, fit_space
 from kinsight.partition.truth import nearest_in_blocks
-from kinsight.partition.verdict import compare_with_start
+from kinsight.partition.verdict import compare_with_start, print_measured
 from kinsight.partition.work import Work
 from kinsight.specs.load import as_tree, of
 from kinsight.specs.partition import MlpRouter, PartitionSpec
@@ -60,6 +60,13 @@ def learn(spec: PartitionSpec | Mapping[str, Any], *, overwrite: bool = False) -
         partition = learning.run(work)
         header = partition.save(str(output.path))
         work.clear()
+    return header
+
+
+def run(spec: PartitionSpec | Mapping[str, Any], *, overwrite: bool = False) -> PartitionHeader:
+    """The `partition` job: `learn`, and what came of it on standard output."""
+    header = learn(spec, overwrite=overwrite)
+    print_measured(header)
     return header
 
 
@@ -170,9 +177,7 @@ class Learning:
         number = len(held_row_H)
         return Truth(query_QR[:number], near_QK[:number]), Truth(query_QR[number:], near_QK[number:])
 
-    def _router(
-        self, work: Work, space: Space, clusters: Clusters, list_N: Tensor, sample: "Truth"
-    ) -> Router:
+    def _router(self, work: Work, space: Space, clusters: Clusters, list_N: Tensor, sample: "Truth") -> Router:
         spec = self.spec
         query_SR = sample.query_QR.to(self.device)
         list_SKC = list_N[sample.near_QK[:, : spec.targets.neighbors]][:, :, None].to(self.device)
@@ -211,7 +216,9 @@ class Learning:
         held = self.spec.held_out
         if len(source) < 2 * held:
             held = len(source) // 2
-            progress.warn(f"held_out={self.spec.held_out:,}: only {len(source):,} to choose from; {held:,} are held out")
+            progress.warn(
+                f"held_out={self.spec.held_out:,}: only {len(source):,} to choose from; {held:,} are held out"
+            )
         order_Q = np.random.default_rng([self.spec.seed, 3]).permutation(len(source))
         return np.sort(order_Q[:held]), np.sort(order_Q[held : held + self.spec.targets.sample])
 

@@ -31,7 +31,9 @@ class Router(nn.Module):
     @property
     def multiply_adds(self) -> int:
         """Of one query."""
-        layers = [] if self.network is None else [each for each in self.network.modules() if isinstance(each, nn.Linear)]
+        layers = (
+            [] if self.network is None else [each for each in self.network.modules() if isinstance(each, nn.Linear)]
+        )
         return self.weight.numel() + sum(layer.weight.numel() for layer in layers)
 
 

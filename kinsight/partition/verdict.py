@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kinsight.partition.artefact import Partition
+from kinsight.partition.artefact import Partition, PartitionHeader
 from kinsight.partition.measure import (
     Curve,
     Truth,
@@ -54,6 +54,22 @@ def _plain(curves: dict[int, Curve], number: int, uneven: float) -> dict[str, An
     usual = curves[10] if 10 in curves else first
     told["scanned_for"] = {f"{recall:g}": _or_none(usual.scanned_for(recall) / number) for recall in RECALLS}
     return told
+
+
+def print_measured(header: PartitionHeader) -> None:
+    """What a partition costs at some recalls beside the k-means it began with, in shares of all vectors scanned."""
+    from rich.console import Console
+    from rich.table import Table
+
+    found = header.measured
+    table = Table(title=f"{header.lists:,} lists, {found['queries']:,} queries held out: vectors scanned for recall@10")
+    for name in ("", *(f"{100 * recall:g} %" for recall in RECALLS), "imbalance"):
+        table.add_column(name, justify="left" if not name else "right")
+    for name in ("k-means", "learned"):
+        costs = [found[name]["scanned_for"][f"{recall:g}"] for recall in RECALLS]
+        shown = ["-" if cost is None else f"{100 * cost:.2f} %" for cost in costs]
+        table.add_row(name, *shown, f"{found[name]['imbalance']:.2f}")
+    Console(highlight=False).print(table)
 
 
 def _or_none(value: float) -> float | None:

@@ -16,7 +16,10 @@ class ClusterSpec(Spec):
         default=10, ge=0, le=1000, description="rounds in which full lists become dearer; 0: k-means as it is"
     )
     balance_rate: float = Field(
-        default=0.02, ge=0, le=1, description="price of a list in a round, in mean squared distances per log of its size"
+        default=0.02,
+        ge=0,
+        le=1,
+        description="price of a list in a round, in mean squared distances per log of its size",
     )
 
 
