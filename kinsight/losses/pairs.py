@@ -141,6 +141,8 @@ class PairLoss(ABC):
     """What the parts' means are over."""
     weighs_positives: ClassVar[bool] = False
     """Whether positives may weigh differently, as a weighted relation says."""
+    most_rows: ClassVar[int | None] = None
+    """Anchors of a block at most, for losses that hold much for each pair; None: as many as fit."""
 
     @abstractmethod
     def parts(self, block: Block) -> tuple[Part, ...]:
@@ -395,7 +397,7 @@ def _block_rows(plan: _Plan, start: int, num_others: int) -> int:
     loss, most = plan.loss, 1
     rows = _rows_of_width(loss.width(most), num_others)
     if loss.width(2) == loss.width(1):
-        return rows
+        return rows if loss.most_rows is None else min(rows, loss.most_rows)
     stop = start  # it grows with the positives: how many have those that fit?
     while stop < min(start + rows, len(plan.anchor_target)):
         target = plan.anchor_target[stop : min(stop + 32, start + rows)]

@@ -30,6 +30,7 @@ class Triplet(PairLoss):
     distance: Distance = "squared-euclidean"
     mean_over: Counted = "active"
     part_names: ClassVar[tuple[str, ...]] = ("triplets",)
+    most_rows: ClassVar[int | None] = 256  # places among bounds are integers of two sizes: much for each pair
 
     def __post_init__(self) -> None:
         require_settings(self, specs.Triplet)
@@ -64,10 +65,9 @@ def _factors(block: Block, distance_AB: Tensor, margin: float) -> tuple[Tensor, 
     number_A1 = filled_AK.sum(1, keepdim=True, dtype=torch.int32)
     place_AB = torch.searchsorted(bound_AK, distance_AB, right=True, out_int32=True)
     # bounds at or below a negative are beaten; unfilled ones, infinite, come last and do not count
-    negative_AB = block.negative_AB.to(dtype)
-    factor_AB = (place_AB - number_A1).clamp_max_(0).to(dtype).mul_(negative_AB)
     at_place = torch.zeros(len(distance_AB), most + 1, dtype=dtype, device=distance_AB.device)
-    at_place.scatter_add_(1, place_AB.long(), negative_AB)
+    at_place.scatter_add_(1, place_AB.long(), block.negative_AB.to(dtype))
     beats_AK = at_place[:, :most].cumsum(1) * filled_AK.gather(1, order_AK)
+    factor_AB = place_AB.sub_(number_A1).clamp_max_(0).to(dtype).mul_(block.negative_AB)
     factor_AB.scatter_add_(1, column_AK.gather(1, order_AK), beats_AK)
-    return factor_AB, beats_AK.sum(1), number_A1[:, 0] * negative_AB.sum(1)
+    return factor_AB, beats_AK.sum(1), number_A1[:, 0] * block.negative_AB.sum(1)
