@@ -112,6 +112,7 @@ class ImageLoader:
             threads = max(self._workers, 16 if self._reader.remote else 1)
             files = BytesCache(self.records, threads=threads, processes=self._processes, share=not _can_fork())
             self._note_broken(files.fill(on_filled))
+            self._reader.close()
             self._reader = replace(self._reader, encoded=files, remote=False)
             return
         pixels = PixelCache(self.records, self._reader.image, processes=self._processes)
@@ -124,7 +125,8 @@ class ImageLoader:
         self._pixels = pixels
 
     def close(self) -> None:
-        """End the workers. They start again when batches are asked for."""
+        """End the workers and threads. They start again when batches are asked for."""
+        self._reader.close()
         if self._pool is not None:
             self._pool.close()
             self._pool = None

@@ -76,6 +76,12 @@ class BatchReader:
         except KinsightError as error:
             return Piece(epoch, torch.empty(0, dtype=torch.uint8), index_B[:0], [], error)
 
+    def close(self) -> None:
+        """End the threads that fetch. They start again when a batch is asked for."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
     def _read(self, epoch: int, index_B: npt.NDArray[np.int64]) -> Piece:
         size, channels = self.image.image_size, num_channels(self.image)
         images_BHWC = torch.empty((len(index_B), size, size, channels), dtype=torch.uint8)

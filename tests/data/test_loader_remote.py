@@ -65,3 +65,13 @@ def test_a_server_that_is_away_is_no_broken_image(monkeypatch, site):
         with pytest.raises(StorageError):
             list(loader.in_order(4))
     assert not loader.broken
+
+
+def test_a_closed_loader_leaves_no_threads(site):
+    folder, root = site
+    with ImageLoader(records_of([f"{root}/{quote('图 1.png')}"]), SMALL) as loader:
+        list(loader.in_order(1))
+        assert any(thread.name.startswith("kinsight-read") for thread in threading.enumerate())
+    # Held on to, as a traceback or a cycle may hold it: the threads do not wait for the garbage.
+    assert loader is not None
+    assert not any(thread.name.startswith("kinsight-read") for thread in threading.enumerate())
