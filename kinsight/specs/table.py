@@ -47,6 +47,9 @@ JOBS: dict[str, Job] = {
     "search": Job(
         "find the nearest items of an index", "kinsight.specs.search:SearchSpec", "kinsight.serving.search_job:run"
     ),
+    "partition": Job(
+        "learn how to spread vectors over lists", "kinsight.specs.partition:PartitionSpec", "kinsight.partition:run"
+    ),
     "index build": Job(
         "build an index of stored embeddings", "kinsight.specs.index:IndexBuild", "kinsight.indexing:build"
     ),

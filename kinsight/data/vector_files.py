@@ -1,0 +1,160 @@
+"""Vectors in files of the field, left on disk: npy, fvecs, bvecs and ivecs, HDF5 of ann-benchmarks, Parquet.
+
+A file is asked for rows a block at a time, or for some rows by number; nothing is read before.
+Shapes: N vectors, D dimensions, B rows of a block.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kinsight import storage
+from kinsight.data.stored import check_npy_vectors, read_npy, unusable
+from kinsight.errors import DataError, SpecError
+
+BLOCK_ROWS = 1 << 16
+_LOOKED_AT = 100_000  # records whose length is compared with the first one's
+_RECORDS = {"fvecs": np.dtype("<f4"), "ivecs": np.dtype("<i4"), "bvecs": np.dtype("u1")}
+_HDF5 = ("hdf5", "h5")
+ENDINGS = ("npy", *_RECORDS, *_HDF5, "parquet")
+
+
+class VectorFile:
+    """Rows of numbers at an address. Made by `open_vector_file`. rows_ND: a memory map, an HDF5 data set or an array."""
+
+    def __init__(self, place: storage.Address, rows_ND: Any) -> None:
+        self.place, self._rows_ND = place, rows_ND
+        self.count, self.dim = rows_ND.shape
+        self.dtype: np.dtype = rows_ND.dtype
+
+    def __len__(self) -> int:
+        return self.count
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Rows start..stop-1 as they are stored."""
+        return np.asarray(self._rows_ND[start:stop])
+
+    def take(self, row_N: np.ndarray) -> np.ndarray:
+        """Some rows, float32, in the order of `row_N`; int64 numbers, none twice."""
+        order_N = np.argsort(row_N, kind="stable")  # files are read forwards, and HDF5 wants nothing else
+        out_ND = np.empty((len(row_N), self.dim), np.float32)
+        for start in range(0, len(row_N), BLOCK_ROWS):
+            here_B = order_N[start : start + BLOCK_ROWS]
+            out_ND[here_B] = self._rows_ND[row_N[here_B]]
+        return out_ND
+
+    def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[tuple[int, np.ndarray]]:
+        """(number of the first row, float32 rows) in order."""
+        for start in range(0, self.count, rows):
+            yield start, np.array(self.rows(start, start + rows), np.float32, order="C")  # a copy: torch wants to write
+
+
+def is_vector_file(place: storage.Address) -> bool:
+    """Whether an address ends as one of these files."""
+    return _ending(place) in ENDINGS
+
+
+def open_vector_file(address: storage.AddressLike, dataset: str | None = None) -> VectorFile:
+    """The vectors of a file; remote ones are copied into the cache first.
+
+    dataset: of an HDF5 file, default `train`; or the column of a Parquet file, default `vector`.
+    Raises StorageError where nothing is, DataError for truncated files and those of other contents, SpecError for
+    another ending, and where `dataset` means nothing.
+    """
+    place = storage.Address.parse(address)
+    ending = _ending(place)
+    if dataset is not None and ending not in (*_HDF5, "parquet"):
+        raise SpecError("vectors.dataset", "has no effect: the file holds one set of vectors", field=f"{place}")
+    if ending == "npy":
+        rows_ND = read_npy(place)
+        check_npy_vectors(place, rows_ND)
+    elif ending in _RECORDS:
+        rows_ND = _records(place, storage.copy_in(place), _RECORDS[ending])
+    elif ending in _HDF5:
+        rows_ND = _hdf5(place, storage.copy_in(place), dataset or "train")
+    elif ending == "parquet":
+        rows_ND = _parquet(place, storage.copy_in(place), dataset or "vector")
+    else:
+        raise SpecError(
+            "vectors.format",
+            "is none of the files that vectors come in",
+            field=str(place),
+            remedy=f"give a file that ends in {', '.join(ENDINGS)}",
+        )
+    if not len(rows_ND):
+        raise DataError("vectors.empty", "holds no vector", field=str(place), remedy="give a file with some")
+    return VectorFile(place, rows_ND)
+
+
+def _ending(place: storage.Address) -> str:
+    return place.name.rpartition(".")[2].lower()
+
+
+def _records(place: storage.Address, path: Path, dtype: np.dtype) -> np.ndarray:
+    """Records of an int32 length and as many numbers."""
+    size = path.stat().st_size
+    if not size:
+        return np.empty((0, 1), dtype)
+    with path.open("rb") as file:
+        head = file.read(4)
+    dim = int.from_bytes(head, "little", signed=True)
+    width = 4 + dim * dtype.itemsize
+    if len(head) < 4 or dim < 1 or size % width:
+        raise unusable(
+            place,
+            "truncated",
+            f"holds {size:,} bytes, which are no whole records of {dim} numbers ({width} bytes each)",
+            "copy it again, whole; its ending must say what the numbers are",
+        )
+    record = np.dtype([("dim", "<i4"), ("row", dtype, (dim,))])
+    table = np.memmap(path, record, "r")
+    looked_M = np.unique(np.linspace(0, len(table) - 1, _LOOKED_AT).astype(np.int64))
+    odd_M = looked_M[table["dim"][looked_M] != dim]
+    if len(odd_M):
+        row = int(odd_M[0])
+        what = f"record {row} says it has {int(table['dim'][row])} numbers, the first one {dim}"
+        raise unusable(place, "records", what, "all vectors must be of one length, and the ending must say their type")
+    return table["row"]
+
+
+def _hdf5(place: storage.Address, path: Path, dataset: str) -> Any:
+    import h5py
+
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise unusable(place, "hdf5", f"is no whole HDF5 file: {error}", "copy it again") from None
+    found = file.get(dataset)
+    if not isinstance(found, h5py.Dataset) or found.ndim != 2 or found.dtype.kind not in "fiu":
+        known = [name for name, each in file.items() if isinstance(each, h5py.Dataset) and each.ndim == 2]
+        raise unusable(
+            place,
+            "dataset",
+            f"has no matrix of numbers {dataset!r}",
+            f"it has {', '.join(known) or 'no matrix at all'}",
+        )
+    return found
+
+
+def _parquet(place: storage.Address, path: Path, column: str) -> np.ndarray:
+    """In memory: Parquet has no rows to point at."""
+    try:
+        table = pq.read_table(path, columns=[column])
+    except (pa.ArrowInvalid, OSError) as error:
+        raise unusable(place, "parquet", f"has no readable column {column!r}: {error}", "copy it again") from None
+    lists = table[column].combine_chunks()
+    kind = lists.type
+    is_list = pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    if not is_list or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
+        raise unusable(place, "parquet", f"column {column!r} holds {kind}", "give a column with lists of numbers")
+    flat_M = lists.flatten().to_numpy(zero_copy_only=False)
+    if lists.null_count or len(lists) == 0 or len(flat_M) % len(lists):
+        raise unusable(place, "parquet", f"column {column!r} has rows of different lengths", "drop the odd rows")
+    lengths = np.unique(np.diff(np.asarray(lists.offsets))) if not pa.types.is_fixed_size_list(kind) else [0]
+    if len(lengths) > 1:
+        raise unusable(place, "parquet", f"column {column!r} has rows of different lengths", "drop the odd rows")
+    return flat_M.reshape(len(lists), -1)

@@ -1,0 +1,155 @@
+"""A partition on disk: `partition.json` (its header, written last), `ivfast.safetensors` and `ivfast.npy`.
+
+    partition.json        format, version, sizes, metric, router, what it was measured at, SHA-256 of the other files
+    ivfast.safetensors    centres, prices, router, projection, sizes of the lists among the learn vectors
+    ivfast.npy            float32 (lists, dim): the router's weights for vectors as users give them; for other tools
+
+Shapes: L lists, D dimensions of users' vectors, R of routed ones.
+"""
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from kinsight import __version__, storage
+from kinsight.errors import DataError, StorageError
+from kinsight.neighbors import Metric
+from kinsight.partition.clusters import Clusters
+from kinsight.partition.routers import Router, mlp
+from kinsight.partition.space import Space
+
+FORMAT = "kinsight-partition"
+VERSION = 1
+HEADER = "partition.json"
+WEIGHTS = "ivfast.safetensors"
+CENTRES = "ivfast.npy"
+
+
+class PartitionHeader(BaseModel):
+    """What a partition says of itself.
+
+    hidden: widths of the router's network. model,
+    model_hash: of the embeddings it was learned from, None where another tool made them. measured: on held-out vectors.
+    spec: the job that made it. files: SHA-256, in hex.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+    format: Literal["kinsight-partition"] = FORMAT
+    version: int = VERSION
+    kinsight: str = ""
+    metric: Metric
+    dim: int = Field(ge=1)
+    lists: int = Field(ge=1)
+    hidden: tuple[int, ...] = ()
+    model: str | None = None
+    model_hash: str | None = None
+    measured: dict[str, Any] = {}
+    files: dict[str, str] = {}
+    spec: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Partition:
+    """space: how vectors become routed ones. clusters: whose list a vector is. router: which lists a query looks into.
+    size_L: vectors of each list among those learned from, float32.
+    """
+
+    header: PartitionHeader
+    space: Space
+    clusters: Clusters
+    router: Router
+    size_L: Tensor
+
+    def save(self, address: storage.AddressLike) -> PartitionHeader:
+        """Write it; the header as written. What is there stays until the header is swapped. Raises StorageError."""
+        place = storage.Address.parse(address)
+        data = {WEIGHTS: save_tensors(self._state()), CENTRES: _npy(self.plain_weights())}
+        files = {name: hashlib.sha256(content).hexdigest() for name, content in data.items()}
+        header = self.header.model_copy(update={"files": files, "version": VERSION, "kinsight": __version__})
+        for name, content in data.items():
+            storage.write_bytes(place.child(name), content)
+        storage.write_text(place.child(HEADER), header.model_dump_json(indent=1) + "\n")
+        return header
+
+    @classmethod
+    def load(cls, address: storage.AddressLike) -> "Partition":
+        """The partition at an address. Raises StorageError where nothing is, DataError for what was altered or is newer."""
+        place = storage.Address.parse(address)
+        header = _read_header(place)
+        data = storage.read_bytes(place.child(WEIGHTS))
+        if hashlib.sha256(data).hexdigest() != header.files.get(WEIGHTS):
+            raise _altered(place, f"{WEIGHTS} is not the file that {HEADER} names (SHA-256 differs)")
+        try:
+            return _built(header, load_tensors(data))
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise _altered(place, f"{WEIGHTS} does not fit {HEADER}: {error}") from None
+
+    def plain_weights(self) -> np.ndarray:
+        """The linear router for users' vectors, scaled as they are routed: float32 (L, D)."""
+        weight_LR = self.router.weight.detach().cpu().double()
+        projection = self.space.projection
+        weight_LD = weight_LR if projection is None else weight_LR @ projection.axes_DE.T
+        return weight_LD[:, : self.space.dim].float().numpy()
+
+    def _state(self) -> dict[str, Tensor]:
+        state = {
+            "centre": self.clusters.centre_LD,
+            "price": self.clusters.price_L,
+            "size": self.size_L.float(),
+            **{f"router.{name}": tensor for name, tensor in self.router.state_dict().items()},
+        }
+        state |= {f"space.{name}": each for name, each in self.space.tensors().items()}
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+
+
+def _built(header: PartitionHeader, state: dict[str, Tensor]) -> Partition:
+    found = {name.removeprefix("space."): each for name, each in state.items() if name.startswith("space.")}
+    space = Space.from_tensors(header.metric, header.dim, found)
+    weight_LR, bias_L = state["router.weight"], state["router.bias"]
+    if weight_LR.shape != (header.lists, space.routed_dim):
+        raise ValueError(f"router of shape {tuple(weight_LR.shape)}, expected {(header.lists, space.routed_dim)}")
+    network = mlp(space.routed_dim, header.hidden, header.lists, 0.0) if header.hidden else None
+    router = Router(torch.empty_like(weight_LR), torch.empty_like(bias_L), network)
+    weights = {name.removeprefix("router."): each for name, each in state.items() if name.startswith("router.")}
+    router.load_state_dict(weights, strict=True)
+    return Partition(header, space, Clusters(state["centre"], state["price"]), router.eval(), state["size"])
+
+
+def _read_header(place: storage.Address) -> PartitionHeader:
+    file = place.child(HEADER)
+    if not storage.exists(file):
+        raise StorageError("storage.not-found", f"{place}: no partition there", remedy="check the address")
+    try:
+        content = json.loads(storage.read_text(file))
+        header = PartitionHeader.model_validate(content)
+    except (ValueError, ValidationError) as error:
+        line = str(error).splitlines()[0]
+        raise _altered(file, f"is not the header of a partition: {line}") from None
+    if header.version > VERSION:
+        raise DataError(
+            "partition.newer",
+            f"version {header.version}, this Kinsight reads up to {VERSION}; written by Kinsight {header.kinsight}",
+            field=str(file),
+            remedy="use that version of Kinsight, or learn the partition again",
+        )
+    return header
+
+
+def _altered(place: storage.Address, what: str) -> DataError:
+    return DataError("partition.altered", what, field=str(place), remedy="copy it again, whole, or learn it again")
+
+
+def _npy(array: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    np.lib.format.write_array(out, np.ascontiguousarray(array), allow_pickle=False)
+    return out.getvalue()

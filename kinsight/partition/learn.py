@@ -1,0 +1,257 @@
+"""The `partition` job: vectors in, a partition out.
+
+partition.json, ivfast.safetensors, ivfast.npy      the partition; see `artefact`
+partition.png                                       recall against vectors scanned, learned and k-means
+work/                                               what is done so far, while it is not finished
+
+Shapes: N vectors of the file, S of the sample, H held out, L lists, K neighbours.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kinsight import progress, storage
+from kinsight.data.vector_files import VectorFile, open_vector_file
+from kinsight.errors import DataError, SpecError
+from kinsight.parallel.device import choose_precision, pick_device
+from kinsight.partition.artefact import HEADER, Partition, PartitionHeader
+from kinsight.partition.clusters import Clusters, balance, k_means
+from kinsight.partition.fit import FitPlan, fit
+from kinsight.partition.measure import Truth
+from kinsight.partition.routers import Router, best_scale, from_clusters
+from kinsight.partition.space import Space, fit_space
+from kinsight.partition.truth import nearest_in_blocks
+from kinsight.partition.verdict import compare_with_start, print_measured
+from kinsight.partition.work import Work
+from kinsight.specs.load import as_tree, of
+from kinsight.specs.partition import MlpRouter, PartitionSpec
+
+_FEW_PER_LIST = 8
+_SPACE_ROWS = 100_000
+_LR_SHARE = 0.02  # of the mean weight
+_TRUTH = 100  # neighbours of held-out vectors, of which the first 1, 10 and 100 are looked for
+
+
+def learn(spec: PartitionSpec | Mapping[str, Any], *, overwrite: bool = False) -> PartitionHeader:
+    """Learn a partition; the same as `kinsight partition`. Gives its header.
+
+    Goes on where it was stopped. Raises SpecError for settings that cannot work on these vectors, and for an output
+    that holds a partition, unless `overwrite`; DataError for vectors with NaN, zero ones under cosine, or too few.
+    """
+    spec = of(PartitionSpec, spec)
+    output = storage.OutputDir(spec.output)
+    if storage.exists(output.address.child(HEADER)) and not overwrite:
+        raise SpecError(
+            "partition.occupied",
+            "holds a partition",
+            field=f"output={output.address}",
+            remedy="choose another output, or --overwrite to learn it anew",
+        )
+    output.check_writable()
+    learning = Learning.of(spec)
+    with output:
+        work = Work(output, learning.settings(), overwrite=overwrite)
+        partition = learning.run(work)
+        header = partition.save(str(output.path))
+        work.clear()
+    return header
+
+
+def run(spec: PartitionSpec | Mapping[str, Any], *, overwrite: bool = False) -> PartitionHeader:
+    """The `partition` job: `learn`, and what came of it on standard output."""
+    header = learn(spec, overwrite=overwrite)
+    print_measured(header)
+    return header
+
+
+@dataclass
+class Learning:
+    """One run. source: the vectors. lists: how many. held_H, sample_S: rows held out and rows to learn routing from."""
+
+    spec: PartitionSpec
+    source: VectorFile
+    queries: VectorFile | None
+    lists: int
+    device: torch.device
+
+    @classmethod
+    def of(cls, spec: PartitionSpec) -> "Learning":
+        source = open_vector_file(spec.vectors)
+        queries = open_vector_file(spec.queries) if spec.queries is not None else None
+        if queries is not None and queries.dim != source.dim:
+            raise DataError(
+                "partition.dimension",
+                f"queries have {queries.dim} dimensions, vectors {source.dim}",
+                field="queries",
+                remedy="embed both with the same model",
+            )
+        return cls(spec, source, queries, _decide_lists(spec, len(source)), pick_device(spec.device))
+
+    def settings(self) -> dict[str, Any]:
+        """What the stages kept depend on."""
+        tree = {name: value for name, value in as_tree(self.spec).items() if name not in ("output", "device")}
+        sizes = [[len(each), each.dim] for each in (self.source, self.queries) if each is not None]
+        return {"spec": tree, "sizes": sizes}
+
+    def run(self, work: Work) -> Partition:
+        """All stages."""
+        space = self._space(work)
+        clusters = self._clusters(work, space)
+        list_N, start_N = self._assigned(work, space, clusters)
+        held, sample = self._truth(work, space)
+        router = self._router(work, space, clusters, list_N, sample)
+        size_L = torch.bincount(list_N, minlength=self.lists)
+        partition = Partition(self._header({}), space, clusters, router, size_L.float())
+        measured = compare_with_start(partition, held, list_N, start_N)
+        return replace(partition, header=self._header(measured))
+
+    def _space(self, work: Work) -> Space:
+        def made() -> dict[str, Tensor]:
+            vector_MD = torch.from_numpy(self.source.take(self._some(_SPACE_ROWS, 1)))
+            return fit_space(vector_MD, self.spec.metric, self.spec.components).tensors()
+
+        return Space.from_tensors(self.spec.metric, self.source.dim, work.stage("space", made))
+
+    def _clusters(self, work: Work, space: Space) -> Clusters:
+        cluster = self.spec.cluster
+
+        def made() -> dict[str, Tensor]:
+            row_M = self._some(cluster.per_list * self.lists, 2)
+            vector_MR = space.rows(torch.from_numpy(self.source.take(row_M))).to(self.device)
+            generator = torch.Generator().manual_seed(self.spec.seed)
+            with progress.task("k-means", cluster.iterations, "rounds") as task:
+                start = k_means(
+                    vector_MR,
+                    self.lists,
+                    iterations=cluster.iterations,
+                    spherical=self.spec.metric == "cosine" and space.projection is None,
+                    generator=generator,
+                    advance=task.advance,
+                )
+            found = balance(vector_MR, start, rounds=cluster.balance_rounds, rate=cluster.balance_rate)
+            return {"centre": found.centre_LD, "price": found.price_L}
+
+        kept = work.stage("clusters", made)
+        return Clusters(kept["centre"], kept["price"])
+
+    def _assigned(self, work: Work, space: Space, clusters: Clusters) -> tuple[Tensor, Tensor]:
+        """The list of each vector, and what it would be without prices: int64 (N,) each."""
+
+        def made() -> dict[str, Tensor]:
+            ours, start = [], []
+            here = clusters.to(self.device)
+            free = Clusters(here.centre_LD, torch.zeros_like(here.price_L))
+            with progress.task("assign", len(self.source), "vectors") as task:
+                for _, row_BD in self.source.blocks():
+                    row_BR = space.rows(torch.from_numpy(row_BD)).to(self.device)
+                    ours.append(here.assign(row_BR)[0].int().cpu())
+                    start.append(free.assign(row_BR)[0].int().cpu())
+                    task.advance(len(row_BD))
+            return {"list": torch.cat(ours), "start": torch.cat(start)}
+
+        kept = work.stage("lists", made)
+        return kept["list"].long(), kept["start"].long()
+
+    def _truth(self, work: Work, space: Space) -> tuple["Truth", "Truth"]:
+        """Held out, and to learn from: queries and their neighbours among all vectors."""
+        held_row_H, sample_row_S = self._query_rows()
+        source = self.queries or self.source
+
+        def made() -> dict[str, Tensor]:
+            row_Q = np.concatenate([held_row_H, sample_row_S])
+            query_QR = space.queries(torch.from_numpy(source.take(row_Q))).to(self.device)
+            own_Q = torch.from_numpy(row_Q) if self.queries is None else None
+            blocks = ((first, space.rows(torch.from_numpy(row_BD))) for first, row_BD in self.source.blocks())
+            with progress.task("neighbours", len(self.source), "vectors") as task:
+                near_QK = nearest_in_blocks(query_QR, blocks, self._truth_k(), own_Q=own_Q, advance=task.advance)
+            return {"query": query_QR, "near": near_QK.int()}
+
+        kept = work.stage("truth", made)
+        query_QR, near_QK = kept["query"], kept["near"].long()
+        number = len(held_row_H)
+        return Truth(query_QR[:number], near_QK[:number]), Truth(query_QR[number:], near_QK[number:])
+
+    def _router(self, work: Work, space: Space, clusters: Clusters, list_N: Tensor, sample: "Truth") -> Router:
+        spec = self.spec
+        query_SR = sample.query_QR.to(self.device)
+        list_SKC = list_N[sample.near_QK[:, : spec.targets.neighbors]][:, :, None].to(self.device)
+        here = clusters.to(self.device)
+        some = slice(0, 4096)
+        scale = best_scale(here, query_SR[some], list_SKC[some])
+        hidden = spec.router.hidden if isinstance(spec.router, MlpRouter) else ()
+        dropout = spec.router.dropout if isinstance(spec.router, MlpRouter) else 0.0
+        torch.manual_seed(spec.seed)
+        router = from_clusters(here, scale, hidden, dropout).to(self.device)
+        lr = spec.fit.lr or _LR_SHARE * float(router.weight.detach().abs().mean())
+        plan = FitPlan(
+            epochs=spec.fit.epochs,
+            warmup_epochs=spec.fit.warmup_epochs,
+            batch_size=min(spec.fit.batch_size, len(query_SR)),
+            lr=lr,
+            seed=spec.seed,
+            arithmetic=choose_precision(spec.fit.precision, self.device),
+        )
+        state = work.fit_state()
+        with progress.task("router", spec.fit.epochs * len(query_SR), "vectors") as task:
+            task.advance((state.epoch if state else 0) * len(query_SR))
+            fit(
+                router,
+                query_SR,
+                list_SKC,
+                plan,
+                state=state,
+                after_step=lambda images, loss: task.advance(images, detail=f"loss {loss:.3f}"),
+                after_epoch=work.keep_fit,
+            )
+        return router.cpu().eval()
+
+    def _query_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        source = self.queries or self.source
+        held = self.spec.held_out
+        if len(source) < 2 * held:
+            held = len(source) // 2
+            progress.warn(
+                f"held_out={self.spec.held_out:,}: only {len(source):,} to choose from; {held:,} are held out"
+            )
+        order_Q = np.random.default_rng([self.spec.seed, 3]).permutation(len(source))
+        return np.sort(order_Q[:held]), np.sort(order_Q[held : held + self.spec.targets.sample])
+
+    def _truth_k(self) -> int:
+        return min(max(_TRUTH, self.spec.targets.neighbors), len(self.source) - 1)
+
+    def _some(self, number: int, stream: int) -> np.ndarray:
+        """Numbers of some rows, ascending; each stage draws its own."""
+        count = len(self.source)
+        if number >= count:
+            return np.arange(count)
+        drawn = np.random.default_rng([self.spec.seed, stream]).choice(count, number, replace=False)
+        return np.sort(drawn)
+
+    def _header(self, measured: dict[str, Any]) -> PartitionHeader:
+        spec = self.spec
+        return PartitionHeader(
+            metric=spec.metric,
+            dim=self.source.dim,
+            lists=self.lists,
+            hidden=tuple(spec.router.hidden) if isinstance(spec.router, MlpRouter) else (),
+            measured=measured,
+            spec=as_tree(spec),
+        )
+
+
+def _decide_lists(spec: PartitionSpec, count: int) -> int:
+    lists = spec.lists or max(2, min(round(4 * math.sqrt(count)), count // _FEW_PER_LIST))
+    if lists * _FEW_PER_LIST > count:
+        raise SpecError(
+            "partition.lists",
+            f"{count:,} vectors are too few for {lists:,} lists: {_FEW_PER_LIST} are needed for each",
+            field=f"lists={lists}",
+            remedy=f"set lists to {count // _FEW_PER_LIST:,} at most, or learn from more vectors",
+        )
+    return lists

@@ -1,0 +1,92 @@
+"""From users' vectors to the vectors that lists are found in.
+
+Lists are found by squared distance whatever the metric: rows are scaled to unit length under cosine; under inner product
+with rows of different lengths one coordinate is added that makes them equally long (Bachrach et al. 2014), and queries
+get 0 there, so that the nearest row is the one of largest product. Principal components then shorten them.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kinsight.errors import DataError
+from kinsight.neighbors import Metric, Projection, fit_projection
+from kinsight.neighbors.vectors import row_norms
+
+_EVEN = 1e-3  # relative spread of lengths up to which they count as equal
+
+
+@dataclass(frozen=True)
+class Space:
+    """metric: as the user named it. longest: the length that rows under ip are brought to; 0: no coordinate is added.
+    projection: None keeps all dimensions.
+    """
+
+    metric: Metric
+    dim: int
+    longest: float
+    projection: Projection | None
+
+    @property
+    def routed_dim(self) -> int:
+        """Length of the vectors that are routed."""
+        return self.dim + bool(self.longest) if self.projection is None else self.projection.axes_DE.shape[1]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What `from_tensors` builds it from again."""
+        found = {"longest": torch.tensor(self.longest, dtype=torch.float64)}
+        if (fitted := self.projection) is not None:
+            found |= {"mean": fitted.mean_D, "axes": fitted.axes_DE, "variance": fitted.variance_E}
+        return found
+
+    @classmethod
+    def from_tensors(cls, metric: Metric, dim: int, found: dict[str, Tensor]) -> "Space":
+        """The space that gave these tensors."""
+        projection = None
+        if "axes" in found:
+            projection = Projection(found["mean"], found["axes"], found["variance"], 1.0, False)
+        return cls(metric, dim, float(found["longest"]), projection)
+
+    def rows(self, vector_ND: Tensor) -> Tensor:
+        """Vectors to be stored, float32 (N, routed_dim). Raises DataError for NaN, zero rows under cosine, other lengths."""
+        vector_ND, norm_N = self._scaled(vector_ND, "vectors")
+        if self.longest:
+            rest_N = (self.longest**2 - norm_N.square()).clamp_min(0).sqrt()
+            vector_ND = torch.cat([vector_ND, rest_N[:, None].to(vector_ND)], 1)
+        return self._projected(vector_ND)
+
+    def queries(self, query_QD: Tensor) -> Tensor:
+        """Queries, float32 (Q, routed_dim). Raises as `rows`."""
+        query_QD, _ = self._scaled(query_QD, "queries")
+        if self.longest:
+            query_QD = torch.cat([query_QD, query_QD.new_zeros(len(query_QD), 1)], 1)
+        return self._projected(query_QD)
+
+    def _scaled(self, vector_ND: Tensor, name: str) -> tuple[Tensor, Tensor]:
+        if vector_ND.ndim != 2 or vector_ND.shape[1] != self.dim:
+            raise DataError(
+                "partition.dimension",
+                f"{name} are {tuple(vector_ND.shape)}, the partition is of vectors of length {self.dim}",
+                remedy="give vectors of the same model",
+            )
+        norm_N = row_norms(vector_ND, name, self.metric)
+        vector_ND = vector_ND.float()
+        return (vector_ND / norm_N[:, None].float() if self.metric == "cosine" else vector_ND), norm_N
+
+    def _projected(self, vector_ND: Tensor) -> Tensor:
+        return vector_ND if self.projection is None else self.projection(vector_ND)
+
+
+def fit_space(vector_ND: Tensor, metric: Metric, components: int | None) -> Space:
+    """The space for such vectors; components: dimensions to keep. Raises DataError, SpecError as `fit_projection`."""
+    dim = vector_ND.shape[1]
+    longest = 0.0
+    if metric == "ip":
+        norm_N = row_norms(vector_ND, "vectors", metric)
+        if float(norm_N.std()) > _EVEN * float(norm_N.mean()):
+            longest = float(norm_N.max())
+    whole = Space(metric, dim, longest, None)
+    if components is None or components == whole.routed_dim:
+        return whole
+    return Space(metric, dim, longest, fit_projection(whole.rows(vector_ND), components, normalize=False))

@@ -1,0 +1,95 @@
+"""What a partition's learning has done so far, kept beside its output, so that it goes on from there."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from kinsight import storage
+from kinsight.errors import SpecError
+from kinsight.partition.fit import FitState
+
+FOLDER = "work"
+_SETTINGS = "settings.json"
+
+
+class Work:
+    """Named stages of tensors under `output/work`; for one set of settings and one set of vectors alone."""
+
+    def __init__(self, output: storage.OutputDir, settings: dict[str, Any], *, overwrite: bool) -> None:
+        self.output, self.folder = output, output.path / FOLDER
+        output.pull(lambda name: name.startswith(f"{FOLDER}/"))
+        text = json.dumps(settings, sort_keys=True)
+        file = self.folder / _SETTINGS
+        if file.exists() and file.read_text() != text:
+            if not overwrite:
+                raise SpecError(
+                    "partition.other-settings",
+                    "holds the unfinished learning of a partition with other settings or vectors",
+                    field=f"output={output.address}",
+                    remedy="choose another output, or --overwrite",
+                )
+            self.clear()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    def stage(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """The tensors of a stage: those kept, or those that `make` gives, kept from now on."""
+        path = self._path(name)
+        if path.exists():
+            return load_file(path)
+        made = make()
+        self._write(path, made)
+        return made
+
+    def fit_state(self) -> FitState | None:
+        """Where the router's training stood."""
+        path = self._path("fit")
+        if not path.exists():
+            return None
+        tensors = load_file(path)
+        story = json.loads((self.folder / "fit.json").read_text())
+        if story["sha256"] != hashlib.sha256(path.read_bytes()).hexdigest():
+            return None  # stopped between the two files: the epoch is done once more
+        router = {name.removeprefix("router."): each for name, each in tensors.items() if name.startswith("router.")}
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, each in tensors.items():
+            if name.startswith("optimizer."):
+                _, number, key = name.split(".", 2)
+                state.setdefault(int(number), {})[key] = each
+        optimizer = {"state": state, "param_groups": story["groups"]} if state else {}
+        return FitState(story["epoch"], story["lr"], router, optimizer, story["losses"])
+
+    def keep_fit(self, state: FitState) -> None:
+        """Remember it."""
+        tensors = {f"router.{name}": each for name, each in state.router.items()}
+        for number, values in state.optimizer.get("state", {}).items():
+            tensors |= {f"optimizer.{number}.{key}": torch.as_tensor(each) for key, each in values.items()}
+        path = self._path("fit")
+        self._write(path, tensors)
+        story = {
+            "epoch": state.epoch,
+            "lr": state.lr,
+            "losses": state.losses,
+            "groups": state.optimizer.get("param_groups", []),
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+        storage.write_text(self.folder / "fit.json", json.dumps(story))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        storage.remove_tree(self.folder)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.safetensors"
+
+    def _write(self, path: Path, tensors: dict[str, Tensor]) -> None:
+        aside = path.with_suffix(".aside")
+        with storage.local_errors(aside):
+            save_file({name: each.detach().cpu().contiguous() for name, each in tensors.items()}, aside)
+            aside.replace(path)

@@ -1,0 +1,104 @@
+"""The `partition` job: learn from vectors how to spread them over lists, and which lists a query should look into."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from kinsight.specs.base import Spec, default_tag
+
+
+class ClusterSpec(Spec):
+    """The lists before anything is learned: k-means, also the baseline that is reported."""
+
+    iterations: int = Field(default=20, ge=1, le=1000, description="rounds of k-means")
+    per_list: int = Field(default=256, ge=1, description="vectors drawn for each list; all where there are fewer")
+    balance_rounds: int = Field(
+        default=10, ge=0, le=1000, description="rounds in which full lists become dearer; 0: k-means as it is"
+    )
+    balance_rate: float = Field(
+        default=0.02,
+        ge=0,
+        le=1,
+        description="price of a list in a round, in mean squared distances per log of its size",
+    )
+
+
+class TargetSpec(Spec):
+    """What the router learns: in which lists a vector's nearest neighbours are."""
+
+    neighbors: int = Field(default=10, ge=1, le=1000, description="nearest neighbours that make up a soft target")
+    sample: int = Field(
+        default=200_000, ge=1, description="learn vectors whose neighbours are found; all where there are fewer"
+    )
+
+
+class LinearRouter(Spec):
+    """One product and one bias for each list: what a search costs with k-means."""
+
+    kind: Literal["linear"] = "linear"
+
+
+class MlpRouter(Spec):
+    """A network added to the linear router; it begins at nothing."""
+
+    kind: Literal["mlp"] = "mlp"
+    hidden: list[Annotated[int, Field(ge=1, le=65536)]] = Field(
+        default=[512], min_length=1, max_length=8, description="widths of the layers between vector and lists"
+    )
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="share of a layer that is left out in a training step")
+
+
+Router = Annotated[LinearRouter | MlpRouter, Field(discriminator="kind"), default_tag("kind", "linear")]
+
+
+class FitSpec(Spec):
+    """How the router is trained."""
+
+    epochs: int = Field(default=10, ge=0, le=10_000, description="passes over the sample; 0: the lists' centres route")
+    warmup_epochs: float = Field(default=1.0, ge=0, description="epochs in which the rate rises; a part of `epochs`")
+    batch_size: int = Field(default=1024, ge=1, description="vectors of a step")
+    lr: float | None = Field(
+        default=None, gt=0, description="highest learning rate; null: in proportion to the centres' lengths"
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(default="auto", description="arithmetic of the products")
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> "FitSpec":
+        if self.epochs and self.warmup_epochs >= self.epochs:
+            raise ValueError(f"fit.warmup_epochs={self.warmup_epochs:g}: must be below fit.epochs={self.epochs}")
+        return self
+
+
+class PartitionSpec(Spec):
+    """Learn how to spread vectors over lists such that a search finds neighbours in few of them."""
+
+    job: Literal["partition"] = "partition"
+    vectors: str = Field(
+        description="address of the vectors to learn from: stored embeddings, .npy, .fvecs, .bvecs, .hdf5 or .parquet",
+        json_schema_extra={"positional": True},
+    )
+    output: str = Field(description="address of the folder for the partition")
+    metric: Literal["cosine", "ip", "l2"] = Field(
+        default="cosine", description="similarity: cosine, inner product, or negated squared distance"
+    )
+    lists: int | None = Field(
+        default=None, ge=2, le=2**22, description="number of lists; null: chosen from the number of vectors"
+    )
+    components: int | None = Field(
+        default=None,
+        ge=1,
+        description="dimensions the lists are found in, the vectors' principal components; null: all of them",
+    )
+    queries: str | None = Field(
+        default=None,
+        description="address of queries of the past, in the form of `vectors`: the router learns to route such",
+    )
+    cluster: ClusterSpec = Field(default=ClusterSpec(), description="the lists to begin with")
+    targets: TargetSpec = Field(default=TargetSpec(), description="what the router learns")
+    router: Router = Field(default=LinearRouter(), description="what chooses the lists of a query")
+    fit: FitSpec = Field(default=FitSpec(), description="training of the router")
+    held_out: int = Field(
+        default=10_000, ge=100, description="learn vectors, or queries, kept out of it all to measure and tune with"
+    )
+    seed: int = Field(default=0, ge=0, lt=2**31, description="seed of samples, centres and order")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="where to compute")

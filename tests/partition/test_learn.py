@@ -1,0 +1,129 @@
+"""The job: from a file of vectors to a partition, stopped and gone on with, on right and wrong input."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from kinsight.errors import DataError, KinsightError, SpecError
+from kinsight.partition import Partition, learn
+from kinsight.partition import learn as learn_function
+
+
+def vectors(number: int = 3000, dim: int = 16, seed: int = 0) -> np.ndarray:
+    """A mixture whose parts are long in different directions."""
+    random = np.random.default_rng(seed)
+    centre, stretch = random.normal(size=(30, dim)) * 2, random.gamma(1.0, 1.0, (30, dim))
+    which = random.integers(30, size=number)
+    return (centre[which] + random.normal(size=(number, dim)) * stretch[which]).astype(np.float32)
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> dict[str, Any]:
+    np.save(tmp_path / "learn.npy", vectors())
+    return {
+        "vectors": str(tmp_path / "learn.npy"), "output": str(tmp_path / "out"), "metric": "l2", "lists": 32,
+        "held_out": 500, "fit": {"epochs": 4}, "cluster": {"iterations": 8}, "device": "cpu",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine", "ip"])
+@pytest.mark.parametrize("more", [{}, {"components": 8}, {"router": {"kind": "mlp", "hidden": [32]}}], ids=str)
+def test_it_scans_less_than_k_means(metric: str, more: dict[str, Any], spec: dict[str, Any]) -> None:
+    header = learn(spec | {"metric": metric} | more)
+    learned, start = header.measured["learned"], header.measured["k-means"]
+    assert len(learned["scanned"]) == len(header.measured["probes"])
+    assert (
+        np.interp(0.2, learned["scanned"], learned["recall@10"])
+        > np.interp(0.2, start["scanned"], start["recall@10"]) - 0.02
+    )
+    found = Partition.load(spec["output"])
+    assert found.size_L.sum() == 3000 and found.header == header
+    assert not Path(spec["output"], "work").exists()
+    plain = np.load(Path(spec["output"], "ivfast.npy"), allow_pickle=False)
+    assert plain.shape == (32, 16) and plain.dtype == np.float32
+
+
+def test_the_plain_weights_route_users_vectors_as_the_router_does(spec: dict[str, Any]) -> None:
+    learn(spec | {"components": 6})
+    found = Partition.load(spec["output"])
+    query_QD = torch.from_numpy(vectors(50, seed=1))
+    routed = found.router(found.space.queries(query_QD)).detach()
+    shift_L = (routed - query_QD @ torch.from_numpy(found.plain_weights()).T).double()
+    torch.testing.assert_close(shift_L, shift_L[:1].expand_as(shift_L), rtol=0, atol=1e-3)
+
+
+def test_stopped_and_gone_on_with_it_is_the_same(spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = learn(spec | {"output": spec["output"] + "-whole"})
+    from kinsight.partition import work
+
+    kept, calls = work.Work.keep_fit, []
+
+    def stop_after_two(self: work.Work, state: Any) -> None:
+        kept(self, state)
+        calls.append(state.epoch)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(work.Work, "keep_fit", stop_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        learn(spec)
+    with pytest.raises(SpecError, match="other settings"):
+        learn(spec | {"lists": 16})
+    learn(spec)
+    assert calls == [1, 2, 3, 4]
+    for name in ("ivfast.npy", "ivfast.safetensors"):
+        assert Path(spec["output"], name).read_bytes() == Path(spec["output"] + "-whole", name).read_bytes()
+    assert json.loads(Path(spec["output"], "partition.json").read_text())["measured"] == whole.measured
+
+
+def test_queries_of_the_past_teach_the_router(spec: dict[str, Any], tmp_path: Path) -> None:
+    """Queries from elsewhere: other signs, other lengths, beside the vectors."""
+    np.save(tmp_path / "log.npy", np.abs(vectors(4000)) * 2 + 3)
+    found = learn(spec | {"queries": str(tmp_path / "log.npy"), "metric": "ip", "fit": {"epochs": 8}}).measured
+    learned, start = (
+        np.interp(0.1, found[each]["scanned"], found[each]["recall@10"]) for each in ("learned", "k-means")
+    )
+    assert learned > start + 0.02
+
+
+@pytest.mark.parametrize(
+    ("array", "metric", "error", "message"),
+    [
+        (np.full((400, 8), np.nan, np.float32), "l2", DataError, "NaN"),
+        (np.zeros((400, 8), np.float32), "cosine", DataError, "zero"),
+        (vectors(100), "l2", SpecError, "too few for 32 lists"),
+        (np.zeros(300, np.float32), "l2", DataError, "expected numbers"),
+        (np.array([{}] * 400), "l2", DataError, "not a plain npy"),
+    ],
+    ids=["nan", "zero", "few", "flat", "objects"],
+)
+def test_vectors_that_cannot_be_learned_from(
+    array: np.ndarray, metric: str, error: type[KinsightError], message: str, spec: dict[str, Any]
+) -> None:
+    np.save(spec["vectors"], array, allow_pickle=True)
+    with pytest.raises(error, match=message):
+        learn(spec | {"metric": metric})
+    assert not Path(spec["output"], "partition.json").exists()
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.uint8, np.float16])
+def test_other_numbers_and_orders(dtype: type, spec: dict[str, Any]) -> None:
+    np.save(spec["vectors"], np.asfortranarray(np.clip(vectors() * 10 + 100, 0, 255).astype(dtype)))
+    assert learn(spec).lists == 32
+
+
+def test_a_partition_is_not_replaced_unasked(spec: dict[str, Any]) -> None:
+    learn(spec)
+    with pytest.raises(SpecError, match="holds a partition"):
+        learn(spec)
+    learn_function(spec | {"lists": 16}, overwrite=True)
+    assert Partition.load(spec["output"]).header.lists == 16
+
+
+def test_identical_vectors(spec: dict[str, Any]) -> None:
+    np.save(spec["vectors"], np.ones((3000, 8), np.float32))
+    assert learn(spec).lists == 32
