@@ -24,7 +24,7 @@ ENDINGS = ("npy", *_RECORDS, *_HDF5, "parquet")
 
 
 class VectorFile:
-    """Rows of numbers at an address. Made by `open_vector_file`. rows_ND: a memory map, an HDF5 data set or an array."""
+    """Rows of numbers at an address, from `open_vector_file`. rows_ND: a memory map, an HDF5 data set or an array."""
 
     def __init__(self, place: storage.Address, rows_ND: Any) -> None:
         self.place, self._rows_ND = place, rows_ND

@@ -83,7 +83,7 @@ class Partition:
 
     @classmethod
     def load(cls, address: storage.AddressLike) -> "Partition":
-        """The partition at an address. Raises StorageError where nothing is, DataError for what was altered or is newer."""
+        """The partition at an address. Raises StorageError where nothing is, DataError for one altered or newer."""
         place = storage.Address.parse(address)
         header = _read_header(place)
         data = storage.read_bytes(place.child(WEIGHTS))

@@ -54,9 +54,9 @@ def k_means(
     generator: torch.Generator,
     advance: Advance | None = None,
 ) -> Clusters:
-    """Lloyd's rounds from centres drawn among the vectors; a list that has lost all its vectors takes half of a full one.
+    """Lloyd's rounds from centres drawn among the vectors; a list that has lost all vectors takes half of a full one.
 
-    vector_ND: float32, N >= lists. spherical: centres are brought to length 1 after each round (Dhillon and Modha 2001).
+    vector_ND: float32, N >= lists. spherical: centres get length 1 after each round (Dhillon and Modha 2001).
     generator: of the CPU.
     """
     assert len(vector_ND) >= lists, (len(vector_ND), lists)

@@ -73,7 +73,7 @@ def by_ratio(score_NL: Tensor, list_N: Tensor, fuzzy: int = 3) -> Candidates:
 
 
 def by_probability(log_share_NL: Tensor, list_N: Tensor, fuzzy: int = 4) -> Candidates:
-    """Pairs by the share of a vector's neighbours that a further list holds by the router's account: needs no neighbours."""
+    """Pairs by the share of neighbours that a further list holds by the router's account: needs no neighbours."""
     share_NF, list_NF = log_share_NL.topk(min(fuzzy, log_share_NL.shape[1]), dim=1)
     return _others(list_NF, share_NF, list_N)
 

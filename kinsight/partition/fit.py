@@ -72,7 +72,12 @@ def fit(
             continue
         halvings += 1
         if halvings > _MOST_HALVINGS:
-            raise FloatingPointError("the loss stays not finite at any rate")
+            raise RunError(
+                "partition.diverged",
+                "the loss stays not finite, however low the rate",
+                field=f"fit.lr={plan.lr:g}",
+                remedy="set fit.precision to fp32; look for vectors of extreme length",
+            )
         state = FitState(state.epoch, state.lr / 2, state.router, state.optimizer, state.losses)
         warn(
             f"epoch {state.epoch}: the loss is no number; going on from the last good state at the rate {state.lr:.3g}"

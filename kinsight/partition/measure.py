@@ -27,8 +27,8 @@ class Truth:
 
 @dataclass(frozen=True)
 class Curve:
-    """One row for each number of lists. lists: looked into, mean. scanned, p95: entries, copies counted. recall: share of
-    the true neighbours that are in these lists.
+    """One row for each number of lists. lists: looked into, mean. scanned, p95: entries, copies counted. recall: share
+    of the true neighbours that are in these lists.
     """
 
     lists: np.ndarray

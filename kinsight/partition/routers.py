@@ -38,7 +38,7 @@ class Router(nn.Module):
 
 
 def from_clusters(clusters: Clusters, scale: float, hidden: Sequence[int] = (), dropout: float = 0.0) -> Router:
-    """A router that ranks lists as k-means does, by squared distance and price; `scale` times the product is a score."""
+    """A router that ranks lists as k-means does, by squared distance and price; scores grow with `scale`."""
     weight_LD, bias_L = scale * clusters.centre_LD, -scale * clusters.offset_L
     return Router(weight_LD, bias_L, mlp(weight_LD.shape[1], hidden, len(bias_L), dropout) if hidden else None)
 

@@ -1,8 +1,8 @@
 """From users' vectors to the vectors that lists are found in.
 
-Lists are found by squared distance whatever the metric: rows are scaled to unit length under cosine; under inner product
-with rows of different lengths one coordinate is added that makes them equally long (Bachrach et al. 2014), and queries
-get 0 there, so that the nearest row is the one of largest product. Principal components then shorten them.
+Lists are found by squared distance whatever the metric: rows are scaled to unit length under cosine; under inner
+product with rows of different lengths one coordinate is added that makes them equally long (Bachrach et al. 2014), and
+queries get 0 there, so that the nearest row is the one of largest product. Principal components then shorten them.
 """
 
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class Space:
         return cls(metric, dim, float(found["longest"]), projection)
 
     def rows(self, vector_ND: Tensor) -> Tensor:
-        """Vectors to be stored, float32 (N, routed_dim). Raises DataError for NaN, zero rows under cosine, other lengths."""
+        """Vectors to be stored, float32 (N, routed_dim). Raises DataError for NaN, zero under cosine, other lengths."""
         vector_ND, norm_N = self._scaled(vector_ND, "vectors")
         if self.longest:
             rest_N = (self.longest**2 - norm_N.square()).clamp_min(0).sqrt()

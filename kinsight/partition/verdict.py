@@ -51,7 +51,7 @@ def _plain(curves: dict[int, Curve], number: int, uneven: float) -> dict[str, An
     }
     for k, found in curves.items():
         told[f"recall@{k}"] = [round(float(each), 5) for each in found.recall]
-    usual = curves[10] if 10 in curves else first
+    usual = curves.get(10, first)
     told["scanned_for"] = {f"{recall:g}": _or_none(usual.scanned_for(recall) / number) for recall in RECALLS}
     return told
 

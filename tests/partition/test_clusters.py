@@ -1,5 +1,7 @@
 """Lists: k-means against scikit-learn's, prices, empty lists."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
@@ -43,7 +45,7 @@ def test_as_tight_as_scikit_learns() -> None:
 def test_each_round_is_no_worse() -> None:
     vector_ND = blobs()
     sums = [float(made(vector_ND, iterations=rounds).assign(vector_ND)[1].sum()) for rounds in (1, 3, 9, 27)]
-    assert all(after <= before * 1.001 for before, after in zip(sums, sums[1:], strict=False))
+    assert all(after <= before * 1.001 for before, after in pairwise(sums))
 
 
 def test_spherical_centres_have_length_one() -> None:

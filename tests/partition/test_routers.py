@@ -26,7 +26,8 @@ def loss_of(router: Router, query_QR: Tensor, list_QKC: Tensor) -> float:
 
 def plan(**changes: object) -> FitPlan:
     arithmetic = choose_precision("fp32", torch.device("cpu"))
-    return FitPlan(**{"epochs": 4, "warmup_epochs": 1.0, "batch_size": 32, "lr": 0.05, "seed": 0, "arithmetic": arithmetic, **changes})  # fmt: skip # type: ignore[arg-type]
+    plan = {"epochs": 4, "warmup_epochs": 1.0, "batch_size": 32, "lr": 0.05, "seed": 0, "arithmetic": arithmetic}
+    return FitPlan(**plan | changes)  # type: ignore[arg-type]
 
 
 def test_the_loss_is_the_cross_entropy_to_the_neighbours_lists() -> None:
