@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kinsight.errors import RunError
 from kinsight.parallel.device import Arithmetic
 from kinsight.partition.routers import Router, routing_loss
 from kinsight.progress import warn
