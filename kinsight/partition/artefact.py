@@ -10,12 +10,14 @@ Shapes: L lists, D dimensions of users' vectors, R of routed ones.
 import hashlib
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -61,7 +63,8 @@ class PartitionHeader(BaseModel):
 @dataclass(frozen=True)
 class Partition:
     """space: how vectors become routed ones. clusters: whose list a vector is. router: which lists a query looks into.
-    size_L: vectors of each list among those learned from, float32.
+    size_L: vectors of each list among those learned from, float32. held_HD: some queries it did not learn from, float32
+    as users gave them: by these an index finds its settings.
     """
 
     header: PartitionHeader
@@ -69,11 +72,12 @@ class Partition:
     clusters: Clusters
     router: Router
     size_L: Tensor
+    held_HD: Tensor
 
     def save(self, address: storage.AddressLike) -> PartitionHeader:
         """Write it; the header as written. What is there stays until the header is swapped. Raises StorageError."""
         place = storage.Address.parse(address)
-        data = {WEIGHTS: save_tensors(self._state()), CENTRES: _npy(self.plain_weights())}
+        data = {WEIGHTS: self.to_bytes(), CENTRES: _npy(self.plain_weights())}
         files = {name: hashlib.sha256(content).hexdigest() for name, content in data.items()}
         header = self.header.model_copy(update={"files": files, "version": VERSION, "kinsight": __version__})
         for name, content in data.items():
@@ -89,10 +93,22 @@ class Partition:
         data = storage.read_bytes(place.child(WEIGHTS))
         if hashlib.sha256(data).hexdigest() != header.files.get(WEIGHTS):
             raise _altered(place, f"{WEIGHTS} is not the file that {HEADER} names (SHA-256 differs)")
+        return replace(cls.from_bytes(data, place.child(WEIGHTS)), header=header)
+
+    def to_bytes(self) -> bytes:
+        """All of it as one safetensors file, its header among the metadata."""
+        header = self.header.model_copy(update={"files": {}})
+        return save_tensors(self._state(), {"header": header.model_dump_json()})
+
+    @classmethod
+    def from_bytes(cls, data: bytes, place: storage.Address | Path) -> "Partition":
+        """What `to_bytes` gave; place: where it was found, for the DataError if it is something else."""
         try:
-            return _built(header, load_tensors(data))
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise _altered(place, f"{WEIGHTS} does not fit {HEADER}: {error}") from None
+            length = int.from_bytes(data[:8], "little")
+            metadata = json.loads(data[8 : 8 + length])["__metadata__"]
+            return _built(PartitionHeader.model_validate_json(metadata["header"]), load_tensors(data))
+        except (KeyError, TypeError, RuntimeError, ValueError, SafetensorError) as error:
+            raise _altered(place, f"is not the network of a partition: {error}") from None
 
     def plain_weights(self) -> np.ndarray:
         """The linear router for users' vectors, scaled as they are routed: float32 (L, D)."""
@@ -106,6 +122,7 @@ class Partition:
             "centre": self.clusters.centre_LD,
             "price": self.clusters.price_L,
             "size": self.size_L.float(),
+            "held": self.held_HD.float(),
             **{f"router.{name}": tensor for name, tensor in self.router.state_dict().items()},
         }
         state |= {f"space.{name}": each for name, each in self.space.tensors().items()}
@@ -122,7 +139,9 @@ def _built(header: PartitionHeader, state: dict[str, Tensor]) -> Partition:
     router = Router(torch.empty_like(weight_LR), torch.empty_like(bias_L), network)
     weights = {name.removeprefix("router."): each for name, each in state.items() if name.startswith("router.")}
     router.load_state_dict(weights, strict=True)
-    return Partition(header, space, Clusters(state["centre"], state["price"]), router.eval(), state["size"])
+    return Partition(
+        header, space, Clusters(state["centre"], state["price"]), router.eval(), state["size"], state["held"]
+    )
 
 
 def _read_header(place: storage.Address) -> PartitionHeader:
@@ -145,7 +164,7 @@ def _read_header(place: storage.Address) -> PartitionHeader:
     return header
 
 
-def _altered(place: storage.Address, what: str) -> DataError:
+def _altered(place: storage.Address | Path, what: str) -> DataError:
     return DataError("partition.altered", what, field=str(place), remedy="copy it again, whole, or learn it again")
 
 

@@ -31,7 +31,9 @@ class FitState:
 
 @dataclass(frozen=True)
 class FitPlan:
-    """epochs, warmup_epochs, batch_size, lr: as set; seed: of the order of vectors."""
+    """epochs, warmup_epochs, batch_size, lr: as set; seed: of the order of vectors.
+    loss_scale: what fp16 begins with; None: torch's.
+    """
 
     epochs: int
     warmup_epochs: float
@@ -39,6 +41,7 @@ class FitPlan:
     lr: float
     seed: int
     arithmetic: Arithmetic
+    loss_scale: float | None = None
 
 
 _MOST_HALVINGS = 20
@@ -101,7 +104,7 @@ def _epoch(
     device = query_ND.device
     order_N = torch.randperm(len(query_ND), generator=torch.Generator().manual_seed(plan.seed + state.epoch))
     steps = max(1, len(order_N) // plan.batch_size)
-    scaler = plan.arithmetic.scaler()
+    scaler = plan.arithmetic.scaler(plan.loss_scale)
     total = 0.0
     for step, row_B in enumerate(order_N.tensor_split(steps)):
         here_B = row_B.to(device)

@@ -8,8 +8,8 @@ Shapes: N vectors of the file, S of the sample, H held out, L lists, K neighbour
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 
 from kinsight import progress, storage
-from kinsight.data.vector_files import VectorFile, open_vector_file
+from kinsight.data.streaming import open_embeddings
+from kinsight.data.vector_files import VectorFile
 from kinsight.errors import DataError, SpecError
 from kinsight.parallel.device import choose_precision, pick_device
 from kinsight.partition.artefact import HEADER, Partition, PartitionHeader
 from kinsight.partition.clusters import Clusters, balance, k_means
-from kinsight.partition.fit import FitPlan, fit
+from kinsight.partition.fit import FitPlan, FitState, fit
 from kinsight.partition.measure import Truth
 from kinsight.partition.routers import Router, best_scale, from_clusters
 from kinsight.partition.space import Space, fit_space
@@ -35,6 +36,8 @@ from kinsight.specs.partition import MlpRouter, PartitionSpec
 _FEW_PER_LIST = 8
 _SPACE_ROWS = 100_000
 _LR_SHARE = 0.02  # of the mean weight
+MOST_HELD = 2000
+"""Vectors that stay with the partition, for the tuning of indexes."""
 _TRUTH = 100  # neighbours of held-out vectors, of which the first 1, 10 and 100 are looked for
 
 
@@ -70,6 +73,21 @@ def run(spec: PartitionSpec | Mapping[str, Any], *, overwrite: bool = False) -> 
     return header
 
 
+@dataclass(frozen=True)
+class Watch:
+    """What a caller adds to the router's training.
+
+    after_step: told the vectors of each step and its loss. after_epoch: told each state, once it is kept.
+    begin: the state to begin with, where none is kept; takes the router as it is before training, may give None.
+    loss_scale: as in FitPlan.
+    """
+
+    after_step: Callable[[int, float], None] | None = None
+    after_epoch: Callable[[FitState], None] | None = None
+    begin: Callable[[Router], FitState | None] | None = None
+    loss_scale: float | None = None
+
+
 @dataclass
 class Learning:
     """One run. source: the vectors. lists: how many. held_H, sample_S: rows held out and rows to learn routing from."""
@@ -79,11 +97,14 @@ class Learning:
     queries: VectorFile | None
     lists: int
     device: torch.device
+    model: str | None = None
+    model_hash: str | None = None
 
     @classmethod
     def of(cls, spec: PartitionSpec) -> "Learning":
-        source = open_vector_file(spec.vectors)
-        queries = open_vector_file(spec.queries) if spec.queries is not None else None
+        stream = open_embeddings(spec.vectors)
+        source = stream.rows.for_metric(spec.metric)
+        queries = open_embeddings(spec.queries).rows.for_metric(spec.metric) if spec.queries is not None else None
         if queries is not None and queries.dim != source.dim:
             raise DataError(
                 "partition.dimension",
@@ -91,7 +112,8 @@ class Learning:
                 field="queries",
                 remedy="embed both with the same model",
             )
-        return cls(spec, source, queries, _decide_lists(spec, len(source)), pick_device(spec.device))
+        lists, device = _decide_lists(spec, len(source)), pick_device(spec.device)
+        return cls(spec, source, queries, lists, device, stream.header.get("model"), stream.header.get("model_hash"))
 
     def settings(self) -> dict[str, Any]:
         """What the stages kept depend on."""
@@ -104,10 +126,10 @@ class Learning:
         space = self._space(work)
         clusters = self._clusters(work, space)
         list_N, start_N = self._assigned(work, space, clusters)
-        held, sample = self._truth(work, space)
+        held, sample, held_HD = self._truth(work, space)
         router = self._router(work, space, clusters, list_N, sample)
         size_L = torch.bincount(list_N, minlength=self.lists)
-        partition = Partition(self._header({}), space, clusters, router, size_L.float())
+        partition = Partition(self._header({}), space, clusters, router, size_L.float(), held_HD)
         measured = compare_with_start(partition, held, list_N, start_N)
         return replace(partition, header=self._header(measured))
 
@@ -158,24 +180,31 @@ class Learning:
         kept = work.stage("lists", made)
         return kept["list"].long(), kept["start"].long()
 
-    def _truth(self, work: Work, space: Space) -> tuple["Truth", "Truth"]:
-        """Held out, and to learn from: queries and their neighbours among all vectors."""
+    def _truth(self, work: Work, space: Space) -> tuple["Truth", "Truth", Tensor]:
+        """Held out, and to learn from: queries and their neighbours among all vectors; and of those held out some as
+        the user gave them.
+        """
         held_row_H, sample_row_S = self._query_rows()
         source = self.queries or self.source
 
         def made() -> dict[str, Tensor]:
             row_Q = np.concatenate([held_row_H, sample_row_S])
-            query_QR = space.queries(torch.from_numpy(source.take(row_Q))).to(self.device)
+            query_QD = torch.from_numpy(source.take(row_Q)).to(self.device)
             own_Q = torch.from_numpy(row_Q) if self.queries is None else None
-            blocks = ((first, space.rows(torch.from_numpy(row_BD))) for first, row_BD in self.source.blocks())
+            whole = space.whole  # neighbours are those of the metric, not of its principal components
+            blocks = ((first, whole.rows(torch.from_numpy(row_BD))) for first, row_BD in self.source.blocks())
             with progress.task("neighbours", len(self.source), "vectors") as task:
-                near_QK = nearest_in_blocks(query_QR, blocks, self._truth_k(), own_Q=own_Q, advance=task.advance)
-            return {"query": query_QR, "near": near_QK.int()}
+                near_QK = nearest_in_blocks(
+                    whole.queries(query_QD), blocks, self._truth_k(), own_Q=own_Q, advance=task.advance
+                )
+            kept_HD = query_QD[: min(len(held_row_H), MOST_HELD)]
+            return {"query": space.queries(query_QD), "near": near_QK.int(), "held": kept_HD.float().clone()}
 
         kept = work.stage("truth", made)
         query_QR, near_QK = kept["query"], kept["near"].long()
         number = len(held_row_H)
-        return Truth(query_QR[:number], near_QK[:number]), Truth(query_QR[number:], near_QK[number:])
+        held = Truth(query_QR[:number], near_QK[:number])
+        return held, Truth(query_QR[number:], near_QK[number:]), kept["held"]
 
     def _router(self, work: Work, space: Space, clusters: Clusters, list_N: Tensor, sample: "Truth") -> Router:
         spec = self.spec
@@ -196,18 +225,32 @@ class Learning:
             lr=lr,
             seed=spec.seed,
             arithmetic=choose_precision(spec.fit.precision, self.device),
+            loss_scale=self.watch.loss_scale,
         )
         state = work.fit_state()
+        if state is None and self.watch.begin is not None:
+            state = self.watch.begin(router)
         with progress.task("router", spec.fit.epochs * len(query_SR), "vectors") as task:
             task.advance((state.epoch if state else 0) * len(query_SR))
+
+            def after_step(number: int, loss: float) -> None:
+                task.advance(number, detail=f"loss {loss:.3f}")
+                if self.watch.after_step is not None:
+                    self.watch.after_step(number, loss)
+
+            def after_epoch(now: FitState) -> None:
+                work.keep_fit(now)
+                if self.watch.after_epoch is not None:
+                    self.watch.after_epoch(now)
+
             fit(
                 router,
                 query_SR,
                 list_SKC,
                 plan,
                 state=state,
-                after_step=lambda images, loss: task.advance(images, detail=f"loss {loss:.3f}"),
-                after_epoch=work.keep_fit,
+                after_step=after_step,
+                after_epoch=after_epoch,
             )
         return router.cpu().eval()
 
@@ -240,6 +283,8 @@ class Learning:
             dim=self.source.dim,
             lists=self.lists,
             hidden=tuple(spec.router.hidden) if isinstance(spec.router, MlpRouter) else (),
+            model=self.model,
+            model_hash=self.model_hash,
             measured=measured,
             spec=as_tree(spec),
         )

@@ -6,6 +6,7 @@ queries get 0 there, so that the nearest row is the one of largest product. Prin
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -48,20 +49,29 @@ class Space:
             projection = Projection(found["mean"], found["axes"], found["variance"], 1.0, False)
         return cls(metric, dim, float(found["longest"]), projection)
 
+    @property
+    def whole(self) -> "Space":
+        """The same without principal components: its squared distances rank as the metric does."""
+        return Space(self.metric, self.dim, self.longest, None)
+
     def rows(self, vector_ND: Tensor) -> Tensor:
         """Vectors to be stored, float32 (N, routed_dim). Raises DataError for NaN, zero under cosine, other lengths."""
         vector_ND, norm_N = self._scaled(vector_ND, "vectors")
         if self.longest:
             rest_N = (self.longest**2 - norm_N.square()).clamp_min(0).sqrt()
             vector_ND = torch.cat([vector_ND, rest_N[:, None].to(vector_ND)], 1)
-        return self._projected(vector_ND)
+        return self._projected(vector_ND, 0)
 
     def queries(self, query_QD: Tensor) -> Tensor:
         """Queries, float32 (Q, routed_dim). Raises as `rows`."""
-        query_QD, _ = self._scaled(query_QD, "queries")
-        if self.longest:
-            query_QD = torch.cat([query_QD, query_QD.new_zeros(len(query_QD), 1)], 1)
-        return self._projected(query_QD)
+        return self.ready_queries(self._scaled(query_QD, "queries")[0])
+
+    def ready_queries(self, query_QD: Tensor) -> Tensor:
+        """As `queries`, of float32 rows that are finite, of the right length, and of unit length under cosine."""
+        missing = self.routed_dim - self.dim if self.projection is None else int(self.longest > 0)
+        if missing and self.projection is None:
+            return torch.cat([query_QD, query_QD.new_zeros(len(query_QD), missing)], 1)
+        return self._projected(query_QD, missing)
 
     def _scaled(self, vector_ND: Tensor, name: str) -> tuple[Tensor, Tensor]:
         if vector_ND.ndim != 2 or vector_ND.shape[1] != self.dim:
@@ -74,8 +84,20 @@ class Space:
         vector_ND = vector_ND.float()
         return (vector_ND / norm_N[:, None].float() if self.metric == "cosine" else vector_ND), norm_N
 
-    def _projected(self, vector_ND: Tensor) -> Tensor:
-        return vector_ND if self.projection is None else self.projection(vector_ND)
+    def _projected(self, vector_ND: Tensor, missing: int) -> Tensor:
+        """missing: coordinates at the end that are zero and not given."""
+        if self.projection is None:
+            return vector_ND
+        axes_DE, offset_E = self._affine
+        axes_DE = axes_DE[: len(axes_DE) - missing].to(vector_ND.device)
+        return torch.addmm(offset_E.to(vector_ND.device), vector_ND, axes_DE)
+
+    @cached_property
+    def _affine(self) -> tuple[Tensor, Tensor]:
+        """The projection as one product and one sum in float32: routing needs no more digits."""
+        assert self.projection is not None
+        axes_DE = self.projection.axes_DE
+        return axes_DE.float(), -(self.projection.mean_D @ axes_DE).float()
 
 
 def fit_space(vector_ND: Tensor, metric: Metric, components: int | None) -> Space:

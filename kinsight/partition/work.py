@@ -21,9 +21,11 @@ _SETTINGS = "settings.json"
 class Work:
     """Named stages of tensors under `output/work`; for one set of settings and one set of vectors alone."""
 
-    def __init__(self, output: storage.OutputDir, settings: dict[str, Any], *, overwrite: bool) -> None:
-        self.output, self.folder = output, output.path / FOLDER
-        output.pull(lambda name: name.startswith(f"{FOLDER}/"))
+    def __init__(
+        self, output: storage.OutputDir, settings: dict[str, Any], *, overwrite: bool, folder: str = FOLDER
+    ) -> None:
+        self.output, self.folder = output, output.path / folder
+        output.pull(lambda name: name.startswith(f"{folder}/"))
         text = json.dumps(settings, sort_keys=True)
         file = self.folder / _SETTINGS
         if file.exists() and file.read_text() != text:
