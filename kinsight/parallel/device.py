@@ -46,9 +46,11 @@ class Arithmetic:
             return contextlib.nullcontext()
         return torch.autocast(self.device_type, torch.bfloat16 if self.name == "bf16" else torch.float16)
 
-    def scaler(self) -> torch.amp.GradScaler | None:
-        """The loss scaler fp16 needs; None otherwise."""
-        return torch.amp.GradScaler(self.device_type) if self.name == "fp16" else None
+    def scaler(self, start: float | None = None) -> torch.amp.GradScaler | None:
+        """The loss scaler fp16 needs, from a scale that is lowered where it overflows; None otherwise."""
+        if self.name != "fp16":
+            return None
+        return torch.amp.GradScaler(self.device_type, init_scale=2.0**16 if start is None else start)
 
 
 def choose_precision(name: str, device: torch.device) -> Arithmetic:
