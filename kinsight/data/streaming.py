@@ -1,27 +1,33 @@
-"""Stored embeddings a block at a time, for those who do not need all of them in memory at once."""
+"""Stored embeddings a block at a time or by row, whatever they are stored in: the one way to open vectors.
+
+Shapes: N vectors, D dimensions, B rows of a block.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from kinsight import storage
-from kinsight.data.stored import (
-    altered,
-    check_npy_vectors,
-    npy_parts,
-    read_column,
-    read_header,
-    read_npy,
-    read_shard,
-    unusable,
+from kinsight.data.arrow import pc
+from kinsight.data.pieces import list_matrix, open_parquet, parquet_rows
+from kinsight.data.stored import altered, npy_parts, read_column, read_header, read_shard, unusable
+from kinsight.data.vector_files import (
+    ENDINGS,
+    VECTOR_COLUMN,
+    VectorFile,
+    as_float32,
+    is_vector_file,
+    open_vector_file,
 )
 from kinsight.data.vectors import HEADER, LABELS, SHARD_ROWS, SPEC, VECTORS, flat_vectors, shard_name
 from kinsight.errors import DataError, StorageError
 
-_KNOWN = ("labels", "uri", "vector")
+_KNOWN = ("labels", "uri", VECTOR_COLUMN)
 
 
 class Block(NamedTuple):
@@ -35,6 +41,12 @@ class Block(NamedTuple):
     columns: pa.Table
 
 
+class _Stored(Protocol):
+    def blocks(self) -> Iterator[Block]: ...
+    def column(self, name: str) -> pa.ChunkedArray: ...
+    def rows(self) -> VectorFile: ...
+
+
 @dataclass(frozen=True)
 class EmbeddingStream:
     """Made by `open_embeddings`. count: vectors; dim: their length; class_names, header: as in `Embeddings`."""
@@ -42,105 +54,178 @@ class EmbeddingStream:
     place: storage.Address
     count: int
     dim: int
+    _stored: _Stored
     class_names: tuple[str, ...] = ()
     header: dict[str, Any] = field(default_factory=dict)
-    _npy: "_Npy | None" = None
 
     def blocks(self) -> Iterator[Block]:
         """All vectors in order, some ten thousand at a time. Raises DataError where a part is altered or missing."""
-        return self._shards() if self._npy is None else self._npy.blocks()
+        return self._stored.blocks()
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """One column of all vectors, without reading the vectors where they are in shards."""
-        if self._npy is None:
-            parts = [read_column(self.place.child(shard_name(n)), name) for n in range(self.header["shards"])]
-            try:
-                return pa.chunked_array([chunk for part in parts for chunk in part.chunks], parts[0].type)
-            except pa.ArrowInvalid as error:
-                raise altered(self.place, f"has shards of different columns: {error}") from None
-        blocks = [block.uri if name == "uri" else block.columns[name] for block in self.blocks()]
-        return pa.chunked_array([chunk for part in blocks for chunk in part.chunks], blocks[0].type)
+        """One column of all vectors, without reading the vectors where they have columns beside them."""
+        return self._stored.column(name)
 
-    def _shards(self) -> Iterator[Block]:
-        start, schema = 0, None
-        for number in range(self.header["shards"]):
-            file = self.place.child(shard_name(number))
-            table = read_shard(file, self.dim)
+    @cached_property
+    def rows(self) -> VectorFile:
+        """The vectors alone, also by number; remote ones are copied into the cache first. Raises as `blocks`."""
+        found = self._stored.rows()
+        if (len(found), found.dim) != (self.count, self.dim):
+            what = f"holds {len(found)} vectors of length {found.dim}, the header says {self.count} of {self.dim}"
+            raise altered(self.place, what)
+        return found
+
+
+class _Shards(NamedTuple):
+    """What `kinsight embed` wrote."""
+
+    place: storage.Address
+    header: dict[str, Any]
+
+    def blocks(self) -> Iterator[Block]:
+        start, schema, dim, count = 0, None, self.header["dim"], self.header["count"]
+        for file in self._files():
+            table = read_shard(file, dim)
             if schema is not None and not table.schema.equals(schema):
                 raise altered(file, "has other columns than the shards before it")
             start, schema = start + len(table), table.schema
-            if start > self.count:
+            if start > count:
                 break
-            vector_ND = flat_vectors(table).reshape(-1, self.dim).copy()  # Arrow's memory is read only
+            vector_ND = flat_vectors(table).reshape(-1, dim).copy()  # Arrow's memory is read only
             yield Block(vector_ND, table["labels"], table["uri"], table.drop_columns(list(_KNOWN)))
-        if start != self.count:
-            raise altered(self.place, f"holds {start} vectors or more, the header says {self.count}")
+        if start != count:
+            raise altered(self.place, f"holds {start} vectors or more, the header says {count}")
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        parts = [read_column(file, name) for file in self._files()]
+        try:
+            return pa.chunked_array([chunk for part in parts for chunk in part.chunks], parts[0].type)
+        except pa.ArrowInvalid as error:
+            raise altered(self.place, f"has shards of different columns: {error}") from None
+
+    def rows(self) -> VectorFile:
+        paths = [storage.copy_in(file) for file in self._files()]
+        return VectorFile(self.place, parquet_rows(self.place, paths, VECTOR_COLUMN))
+
+    def _files(self) -> list[storage.Address]:
+        return [self.place.child(shard_name(number)) for number in range(self.header["shards"])]
 
 
-class _Npy(NamedTuple):
-    """Files of another tool, or ours for other tools; the vectors stay on disk."""
+class _Table(NamedTuple):
+    """One Parquet file of another tool: a column `vector`; `labels`, `uri` and further ones where it has them."""
 
-    vector_ND: np.ndarray
-    labels: pa.ChunkedArray
-    uri: pa.ChunkedArray
-    columns: pa.Table
+    place: storage.Address
 
     def blocks(self) -> Iterator[Block]:
-        for start in range(0, len(self.vector_ND), SHARD_ROWS):
-            part_BD = np.array(self.vector_ND[start : start + SHARD_ROWS], np.float32)
-            labels, uri = self.labels.slice(start, SHARD_ROWS), self.uri.slice(start, SHARD_ROWS)
-            yield Block(part_BD, labels, uri, self.columns.slice(start, SHARD_ROWS))
+        file = open_parquet(self.place, storage.copy_in(self.place), VECTOR_COLUMN)
+        try:
+            for batch in file.iter_batches(SHARD_ROWS):
+                yield self._block(pa.Table.from_batches([batch]))
+        except (pa.ArrowException, OSError) as error:
+            raise unusable(self.place, "parquet", f"is no whole Parquet file: {error}", "copy it again") from None
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        file = open_parquet(self.place, storage.copy_in(self.place), VECTOR_COLUMN)
+        if name == "uri" and name not in file.schema_arrow.names:
+            return pa.chunked_array([pa.repeat("", file.metadata.num_rows)])
+        return pq.read_table(storage.copy_in(self.place), columns=[name])[name]
+
+    def rows(self) -> VectorFile:
+        return open_vector_file(self.place)
+
+    def _block(self, table: pa.Table) -> Block:
+        own = [name for name in _KNOWN if name in table.column_names]
+        vector_BD = as_float32(list_matrix(table[VECTOR_COLUMN], self.place, VECTOR_COLUMN))
+        labels = table["labels"] if "labels" in own else _no_labels(len(table))
+        uri = table["uri"] if "uri" in own else pa.chunked_array([pa.repeat("", len(table))])
+        for name, column, fits in (("labels", labels, _holds_labels), ("uri", uri, _holds_text)):
+            if not fits(column.type):
+                what = f"column {name!r} holds {column.type}, not {'lists of integers' if name == 'labels' else 'text'}"
+                raise unusable(self.place, "parquet", what, "give that column another name")
+        return Block(vector_BD, labels, pc.fill_null(uri.cast(pa.string()), ""), table.drop_columns(own))
 
 
-def open_embeddings(address: storage.AddressLike) -> EmbeddingStream:
-    """Embeddings at an address: as `load_embeddings` takes them, a folder with `vectors.npy` alone, or one .npy file.
+class _Array(NamedTuple):
+    """A file of rows, which stay on disk, with what is known beside them: nothing, or all of it."""
 
-    Raises as `load_embeddings`.
+    vectors: VectorFile
+    labels: pa.ChunkedArray | None = None
+    uri: pa.ChunkedArray | None = None
+    columns: pa.Table | None = None
+
+    def blocks(self) -> Iterator[Block]:
+        for start in range(0, len(self.vectors), SHARD_ROWS):
+            part_BD = as_float32(self.vectors.rows(start, start + SHARD_ROWS))
+            count = len(part_BD)
+            labels = _no_labels(count) if self.labels is None else self.labels.slice(start, count)
+            uri = pa.chunked_array([pa.repeat("", count)]) if self.uri is None else self.uri.slice(start, count)
+            columns = pa.table({}) if self.columns is None else self.columns.slice(start, count)
+            yield Block(part_BD, labels, uri, columns)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        if name == "uri":
+            return pa.chunked_array([pa.repeat("", len(self.vectors))]) if self.uri is None else self.uri
+        assert self.columns is not None, "only columns that a block has are asked for"
+        return self.columns[name]
+
+    def rows(self) -> VectorFile:
+        return self.vectors
+
+
+def open_embeddings(address: storage.AddressLike, *, dataset: str = "train") -> EmbeddingStream:
+    """Embeddings at an address: what `kinsight embed` wrote, a folder with `vectors.npy`, alone or with `labels.npy`,
+    or one file: .npy, .fvecs, .bvecs, .ivecs, .hdf5, .h5 or .parquet (a column `vector`, and further ones).
+
+    dataset: of an HDF5 file. Raises StorageError where nothing is, DataError for what is incomplete, altered, empty or
+    of another format.
     """
     place = storage.Address.parse(address)
-    if place.name.endswith(".npy"):
-        return _bare(place)
+    stream = _file(place, dataset) if is_vector_file(place) else _in_folder(place)
+    if not stream.count:
+        raise DataError("embeddings.empty", "holds no vector", field=str(place), remedy="embed images first")
+    return stream
+
+
+def _file(place: storage.Address, dataset: str) -> EmbeddingStream:
+    ending = place.name.lower().rpartition(".")[2]
+    vectors = open_vector_file(place, dataset if ending in ("hdf5", "h5") else None)
+    stored = _Table(place) if ending == "parquet" else _Array(vectors)
+    return EmbeddingStream(place, len(vectors), vectors.dim, stored)
+
+
+def _in_folder(place: storage.Address) -> EmbeddingStream:
     if storage.exists(place.child(HEADER)):
         header = read_header(place.child(HEADER))
-        names, sizes = tuple(header["class_names"]), (header["count"], header["dim"])
-        return _not_empty(
-            EmbeddingStream(
-                place, *sizes, names, header, _folder(place, header) if header["storage"] == "npy" else None
-            )
-        )
+        stored = _folder(place, header) if header["storage"] == "npy" else _Shards(place, header)
+        return EmbeddingStream(place, header["count"], header["dim"], stored, tuple(header["class_names"]), header)
     if storage.exists(place.child(SPEC)):
         raise unusable(place, "incomplete", f"{HEADER} is missing: not finished", "give the embed command again")
     if storage.exists(place.child(VECTORS)):
-        if not storage.exists(place.child(LABELS)):
-            return _bare(place.child(VECTORS))
-        found = _folder(place, {})
-        return _not_empty(EmbeddingStream(place, *found.vector_ND.shape, _npy=found))
+        file = place.child(VECTORS)
+        array = _folder(place, {}) if storage.exists(place.child(LABELS)) else _Array(open_vector_file(file))
+        return EmbeddingStream(place, len(array.vectors), array.vectors.dim, array)
     if not storage.exists(place):
         raise StorageError("storage.not-found", f"{place}: no embeddings there", remedy="check the address")
-    what = f"holds neither {HEADER} nor {VECTORS}"
-    raise unusable(
-        place, "absent", what, "give the output of `kinsight embed`, a folder with that file, or a .npy file"
-    )
+    what = f"holds neither {HEADER} nor {VECTORS}, and is no file that ends in {', '.join(ENDINGS)}"
+    raise unusable(place, "absent", what, "give what `kinsight embed` wrote, a folder with that file, or such a file")
 
 
-def _folder(place: storage.Address, header: dict[str, Any]) -> _Npy:
+def _folder(place: storage.Address, header: dict[str, Any]) -> _Array:
     vector_ND, _, uri, columns = npy_parts(place, header)
     # Numbers of our own are the images'; another tool's rows have none but their position.
     kept = columns.select(["id"]) if header else columns.select([])
-    return _Npy(vector_ND, columns["labels"], uri, kept)
+    return _Array(VectorFile(place.child(VECTORS), vector_ND), columns["labels"], uri, kept)
 
 
-def _bare(file: storage.Address) -> EmbeddingStream:
-    vector_ND = read_npy(file)
-    check_npy_vectors(file, vector_ND)
-    count, dim = vector_ND.shape
+def _no_labels(count: int) -> pa.ChunkedArray:
     none = pa.ListArray.from_arrays(pa.array(np.zeros(count + 1, np.int32)), pa.array([], pa.int32()))
-    labels = pa.chunked_array([none])
-    found = _Npy(vector_ND, labels, pa.chunked_array([pa.repeat("", count)]), pa.table({}))
-    return _not_empty(EmbeddingStream(file, count, dim, _npy=found))
+    return pa.chunked_array([none])
 
 
-def _not_empty(stream: EmbeddingStream) -> EmbeddingStream:
-    if not stream.count:
-        raise DataError("embeddings.empty", "holds no vector", field=str(stream.place), remedy="embed images first")
-    return stream
+def _holds_labels(kind: pa.DataType) -> bool:
+    return (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and pa.types.is_integer(kind.value_type)
+
+
+def _holds_text(kind: pa.DataType) -> bool:
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_string(plain) or pa.types.is_large_string(plain) or pa.types.is_string_view(plain)

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from kinsight import storage
+from kinsight.data.pieces import Pieces, parquet_rows
 from kinsight.data.stored import check_npy_vectors, read_npy, unusable
 from kinsight.errors import DataError, SpecError
 
 BLOCK_ROWS = 1 << 16
+VECTOR_COLUMN = "vector"
+_PIECE_ROWS = 1 << 14
 _LOOKED_AT = 100_000  # records whose length is compared with the first one's
 _RECORDS = {"fvecs": np.dtype("<f4"), "ivecs": np.dtype("<i4"), "bvecs": np.dtype("u1")}
 _HDF5 = ("hdf5", "h5")
@@ -24,10 +25,13 @@ ENDINGS = ("npy", *_RECORDS, *_HDF5, "parquet")
 
 
 class VectorFile:
-    """Rows of numbers at an address, from `open_vector_file`. rows_ND: a memory map, an HDF5 data set or an array."""
+    """Rows of numbers at an address, from `open_vector_file`. rows_ND: a memory map, pieces, or an array.
 
-    def __init__(self, place: storage.Address, rows_ND: Any) -> None:
-        self.place, self._rows_ND = place, rows_ND
+    What it gives as float32 is finite, and with `refuse_zero` not zero: else DataError names the row.
+    """
+
+    def __init__(self, place: storage.Address, rows_ND: Any, refuse_zero: bool = False) -> None:
+        self.place, self._rows_ND, self._refuse_zero = place, rows_ND, refuse_zero
         self.count, self.dim = rows_ND.shape
         self.dtype: np.dtype = rows_ND.dtype
 
@@ -44,13 +48,38 @@ class VectorFile:
         out_ND = np.empty((len(row_N), self.dim), np.float32)
         for start in range(0, len(row_N), BLOCK_ROWS):
             here_B = order_N[start : start + BLOCK_ROWS]
-            out_ND[here_B] = self._rows_ND[row_N[here_B]]
+            part_BD = as_float32(self._rows_ND[row_N[here_B]])
+            self._check(part_BD, row_N[here_B])
+            out_ND[here_B] = part_BD
         return out_ND
 
     def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[tuple[int, np.ndarray]]:
         """(number of the first row, float32 rows) in order."""
         for start in range(0, self.count, rows):
-            yield start, np.array(self.rows(start, start + rows), np.float32, order="C")  # a copy: torch wants to write
+            part_BD = as_float32(self.rows(start, start + rows))
+            self._check(part_BD, np.arange(start, start + len(part_BD)))
+            yield start, part_BD
+
+    def for_metric(self, metric: str) -> "VectorFile":
+        """The same rows, zero vectors refused where they have no similarity."""
+        return VectorFile(self.place, self._rows_ND, metric == "cosine")
+
+    def _check(self, part_BD: np.ndarray, row_B: np.ndarray) -> None:
+        bad_B = ~np.isfinite(part_BD).all(1)
+        if bad_B.any():
+            raise self._bad(int(row_B[bad_B.argmax()]), "not-finite", "holds NaN, infinity, or more than float32 holds")
+        if self._refuse_zero and not (some_B := part_BD.any(1)).all():
+            raise self._bad(int(row_B[some_B.argmin()]), "zero-vector", "is a zero vector: it has no cosine similarity")
+
+    def _bad(self, row: int, code: str, what: str) -> DataError:
+        remedy = "drop such rows, and look for what made them: a diverged model, a broken image"
+        return DataError(f"vectors.{code}", f"row {row} {what}", field=str(self.place), remedy=remedy)
+
+
+def as_float32(row_BD: np.ndarray) -> np.ndarray:
+    """A copy that may be written to, as torch wants it; what is too large becomes infinite."""
+    with np.errstate(over="ignore"):
+        return np.array(row_BD, np.float32, order="C")
 
 
 def is_vector_file(place: storage.Address) -> bool:
@@ -77,7 +106,7 @@ def open_vector_file(address: storage.AddressLike, dataset: str | None = None) -
     elif ending in _HDF5:
         rows_ND = _hdf5(place, storage.copy_in(place), dataset or "train")
     elif ending == "parquet":
-        rows_ND = _parquet(place, storage.copy_in(place), dataset or "vector")
+        rows_ND = parquet_rows(place, [storage.copy_in(place)], dataset or VECTOR_COLUMN)
     else:
         raise SpecError(
             "vectors.format",
@@ -121,7 +150,7 @@ def _records(place: storage.Address, path: Path, dtype: np.dtype) -> np.ndarray:
     return table["row"]
 
 
-def _hdf5(place: storage.Address, path: Path, dataset: str) -> Any:
+def _hdf5(place: storage.Address, path: Path, dataset: str) -> Pieces:
     import h5py
 
     try:
@@ -137,24 +166,6 @@ def _hdf5(place: storage.Address, path: Path, dataset: str) -> Any:
             f"has no matrix of numbers {dataset!r}",
             f"it has {', '.join(known) or 'no matrix at all'}",
         )
-    return found
-
-
-def _parquet(place: storage.Address, path: Path, column: str) -> np.ndarray:
-    """In memory: Parquet has no rows to point at."""
-    try:
-        table = pq.read_table(path, columns=[column])
-    except (pa.ArrowInvalid, OSError) as error:
-        raise unusable(place, "parquet", f"has no readable column {column!r}: {error}", "copy it again") from None
-    lists = table[column].combine_chunks()
-    kind = lists.type
-    is_list = pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    if not is_list or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
-        raise unusable(place, "parquet", f"column {column!r} holds {kind}", "give a column with lists of numbers")
-    flat_M = lists.flatten().to_numpy(zero_copy_only=False)
-    if lists.null_count or len(lists) == 0 or len(flat_M) % len(lists):
-        raise unusable(place, "parquet", f"column {column!r} has rows of different lengths", "drop the odd rows")
-    lengths = np.unique(np.diff(np.asarray(lists.offsets))) if not pa.types.is_fixed_size_list(kind) else [0]
-    if len(lengths) > 1:
-        raise unusable(place, "parquet", f"column {column!r} has rows of different lengths", "drop the odd rows")
-    return flat_M.reshape(len(lists), -1)
+    rows: Any = found  # which rows are asked for costs h5py more time than reading whole runs
+    starts = np.append(np.arange(0, len(rows), _PIECE_ROWS), len(rows))
+    return Pieces(starts, rows.shape[1], rows.dtype, lambda number: rows[starts[number] : starts[number + 1]])

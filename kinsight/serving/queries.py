@@ -106,7 +106,7 @@ def _of_images(spec: SearchSpec, model: Model, index: Index) -> Queries:
 
 
 def _of_vectors(address: str, index: Index) -> Queries:
-    stream = open_embeddings(address)
+    stream = open_embeddings(address, dataset="test")
     header = stream.header
     if index.model_hash is not None and not header:
         progress.warn(f"the vectors do not say which model made them; the index's were made by {index.model}")
