@@ -74,10 +74,14 @@ class Partition:
     size_L: Tensor
     held_HD: Tensor
 
-    def save(self, address: storage.AddressLike) -> PartitionHeader:
-        """Write it; the header as written. What is there stays until the header is swapped. Raises StorageError."""
+    def save(self, address: storage.AddressLike, *, plain_LD: np.ndarray | None = None) -> PartitionHeader:
+        """Write it; the header as written. What is there stays until the header is swapped. Raises StorageError.
+
+        plain_LD: what `ivfast.npy` holds instead of the router's weights.
+        """
         place = storage.Address.parse(address)
-        data = {WEIGHTS: self.to_bytes(), CENTRES: _npy(self.plain_weights())}
+        plain_LD = self.plain_weights() if plain_LD is None else plain_LD
+        data = {WEIGHTS: self.to_bytes(), CENTRES: _npy(plain_LD)}
         files = {name: hashlib.sha256(content).hexdigest() for name, content in data.items()}
         header = self.header.model_copy(update={"files": files, "version": VERSION, "kinsight": __version__})
         for name, content in data.items():

@@ -99,6 +99,7 @@ class Learning:
     device: torch.device
     model: str | None = None
     model_hash: str | None = None
+    watch: Watch = field(default_factory=Watch)
 
     @classmethod
     def of(cls, spec: PartitionSpec) -> "Learning":
