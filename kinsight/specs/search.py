@@ -23,7 +23,9 @@ class SearchSpec(Spec):
         json_schema_extra={"positional": True},
     )
     vectors: str | None = Field(
-        default=None, description="stored embeddings to search with instead: their folder, or one .npy file"
+        default=None,
+        description="stored embeddings to search with instead: their folder, or one file of them as `index build` takes "
+        "it (.hdf5: data set test)",
     )
     id: list[str] = Field(default=[], description="items of the index to search with instead; none finds itself")
     bundle: str | None = Field(
