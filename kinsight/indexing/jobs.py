@@ -9,21 +9,21 @@ import pyarrow as pa
 
 from kinsight import progress, storage
 from kinsight.data.streaming import Block, EmbeddingStream, open_embeddings
-from kinsight.errors import DataError, KinsightError, SpecError
+from kinsight.errors import DataError, SpecError
 from kinsight.indexing.belonging import refuse_other
 from kinsight.indexing.duplicates import decide_repeats
 from kinsight.indexing.generation import Generation
 from kinsight.indexing.growing import Blocks, absorb, add_rows, fill, old_blocks
-from kinsight.indexing.header import HEADER, IndexHeader, read_header
+from kinsight.indexing.header import read_header
 from kinsight.indexing.index import Index
 from kinsight.indexing.lock import writing
+from kinsight.indexing.outputs import carried, counted, printed, to_replace, writable
 from kinsight.indexing.settings import decide, describe
 from kinsight.indexing.source import choose_columns, items_of, known_columns
 from kinsight.indexing.structures import build_structure
 from kinsight.indexing.summary import say_state
-from kinsight.specs.base import Spec
 from kinsight.specs.index import IndexAdd, IndexBuild, IndexDelete
-from kinsight.specs.load import as_tree, of
+from kinsight.specs.load import of
 
 
 def build(spec: IndexBuild | Mapping[str, Any], *, overwrite: bool = False) -> str:
@@ -34,18 +34,18 @@ def build(spec: IndexBuild | Mapping[str, Any], *, overwrite: bool = False) -> s
     ids that repeat, StorageError, RunError while another process writes there.
     """
     spec = of(IndexBuild, spec)
-    place, stream = _writable(spec.output), open_embeddings(spec.embeddings)
+    place, stream = writable(spec.output), open_embeddings(spec.embeddings)
     settings = decide(spec.index, stream.count, stream.dim)
     progress.say(f"index       {describe(settings)}; {spec.metric}, {stream.count:,} vectors of length {stream.dim}")
     with writing(place):
-        before = _replaced(place, overwrite)
+        before = to_replace(place, overwrite)
         columns = choose_columns(_first(stream), spec.id_column, spec.columns, str(stream.place))
         if spec.id_column is not None:
             decide_repeats(_ids(stream, spec.id_column, columns.id_type), _none(columns.id_type), "error")
         with Generation(place, before) as made:
             start = 0 if spec.id_column is None else None
             blocks = items_of(stream, columns, stream.class_names, start)
-            segment = made.write_rows(_counted(blocks, "read", stream.count), stream.dim, spec.metric)
+            segment = made.write_rows(counted(blocks, "read", stream.count), stream.dim, spec.metric)
             assert segment is not None, "embeddings are never empty"
             structure = build_structure(settings, stream.dim, spec.metric)
             if structure is not None:
@@ -65,7 +65,7 @@ def build(spec: IndexBuild | Mapping[str, Any], *, overwrite: bool = False) -> s
                 segments=(segment,),
                 structure_file=made.write_structure(structure),
                 deleted_file=None,
-                spec=_printed(spec),
+                spec=printed(spec),
             )
     say_state(place, header)
     return spec.output
@@ -77,7 +77,7 @@ def add(spec: IndexAdd | Mapping[str, Any]) -> str:
     Raises as `build`, and DataError for embeddings of another model, length or normalisation.
     """
     spec = of(IndexAdd, spec)
-    place, stream = _writable(spec.index), open_embeddings(spec.embeddings)
+    place, stream = writable(spec.index), open_embeddings(spec.embeddings)
     with writing(place):
         index = Index.open(place)
         before = index.header
@@ -99,7 +99,7 @@ def add(spec: IndexAdd | Mapping[str, Any]) -> str:
             return spec.index
         with Generation(place, before) as made:
             blocks = _kept(items_of(stream, columns, stream.class_names, before.next_id), kept_N)
-            _append(index, made, _counted(blocks, "add", int(kept_N.sum())), int(kept_N.sum()), replaced)
+            _append(index, made, counted(blocks, "add", int(kept_N.sum())), int(kept_N.sum()), replaced)
     header = read_header(place)
     say_state(place, header)
     return spec.index
@@ -123,7 +123,7 @@ def delete(spec: IndexDelete | Mapping[str, Any]) -> str:
     Raises DataError for ids that are not there (unless they may be missing), RunError while another process writes.
     """
     spec = of(IndexDelete, spec)
-    place = _writable(spec.index)
+    place = writable(spec.index)
     ids = spec.ids
     if spec.ids_file is not None:
         ids = [line for line in storage.read_text(spec.ids_file).splitlines() if line]
@@ -137,9 +137,8 @@ def delete(spec: IndexDelete | Mapping[str, Any]) -> str:
         before = index.header
         with Generation(place, before) as made:
             dead_M = np.union1d(index.dead_rows(), row_M)
-            fields = {name: getattr(before, name) for name in _CARRIED}
             header = made.publish(
-                **fields | {"live": before.rows - len(dead_M)},
+                **carried(before) | {"live": before.rows - len(dead_M)},
                 segments=before.segments,
                 structure_file=before.structure_file,
                 deleted_file=made.write_deleted(dead_M),
@@ -147,25 +146,6 @@ def delete(spec: IndexDelete | Mapping[str, Any]) -> str:
     progress.say(f"deleted     {len(row_M):,} items")
     say_state(place, header)
     return spec.index
-
-
-# What a write takes over from the header before it.
-_CARRIED = (
-    "kind",
-    "metric",
-    "dim",
-    "rows",
-    "live",
-    "id_type",
-    "id_column",
-    "next_id",
-    "columns",
-    "model",
-    "model_hash",
-    "normalized",
-    "structure",
-    "spec",
-)
 
 
 def _append(index: Index, made: Generation, blocks: Blocks, count: int, replaced: pa.ChunkedArray) -> None:
@@ -182,8 +162,7 @@ def _append(index: Index, made: Generation, blocks: Blocks, count: int, replaced
     rows = before.rows + count
     next_id = None if before.next_id is None else before.next_id + count
     made.publish(
-        **{name: getattr(before, name) for name in _CARRIED}
-        | {"rows": rows, "live": rows - len(dead_M), "next_id": next_id},
+        **carried(before) | {"rows": rows, "live": rows - len(dead_M), "next_id": next_id},
         segments=(*stays, segment),
         structure_file=made.write_structure(structure),
         deleted_file=made.write_deleted(dead_M),
@@ -197,13 +176,6 @@ def _kept(blocks: Blocks, kept_N: np.ndarray) -> Blocks:
         start += len(table)
         if kept_B.any():
             yield vector_BD[kept_B], table.filter(pa.array(kept_B))
-
-
-def _counted(blocks: Blocks, name: str, total: int) -> Blocks:
-    with progress.task(name, total, "vectors") as task:
-        for vector_BD, table in blocks:
-            yield vector_BD, table
-            task.advance(len(table))
 
 
 def _first(stream: EmbeddingStream) -> Block:
@@ -223,37 +195,3 @@ def _none(kind: pa.DataType) -> pa.ChunkedArray:
 
 def _origin(stream: EmbeddingStream) -> dict[str, Any]:
     return {name: stream.header.get(name) for name in ("model", "model_hash", "normalized")}
-
-
-def _replaced(place: storage.Address, overwrite: bool) -> IndexHeader | None:
-    """The header that is to be replaced, if there is one."""
-    if not storage.exists(place.child(HEADER)):
-        return None
-    if not overwrite:
-        raise SpecError(
-            "index.occupied",
-            "holds an index",
-            field=f"output={place}",
-            remedy="choose another output, add to it, or --overwrite to build it anew",
-        )
-    try:
-        return read_header(place)
-    except KinsightError as error:
-        progress.warn(f"what is replaced cannot be read: {error.message}")
-        return None
-
-
-def _writable(address: str) -> storage.Address:
-    place = storage.Address.parse(address)
-    if place.scheme in ("http", "https"):
-        raise SpecError("index.read-only", "web addresses are read only", field=str(place), remedy="copy it to s3://")
-    return place
-
-
-def _printed(spec: Spec) -> dict[str, Any]:
-    """The settings as they are stored: addresses without signatures."""
-    tree = as_tree(spec)
-    return {
-        name: str(storage.Address.parse(value)) if isinstance(value, str) and "://" in value else value
-        for name, value in tree.items()
-    }

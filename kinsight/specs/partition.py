@@ -74,8 +74,8 @@ class PartitionSpec(Spec):
 
     job: Literal["partition"] = "partition"
     vectors: str = Field(
-        description="address of the vectors to learn from: what `kinsight embed` wrote, a folder that holds vectors.npy, "
-        "or a .npy, .fvecs, .bvecs, .hdf5 (data set train) or .parquet file (column vector)",
+        description="address of the vectors to learn from: what `kinsight embed` wrote, a folder with vectors.npy, or a "
+        ".npy, .fvecs, .bvecs, .hdf5 (data set train) or .parquet file (column vector)",
         json_schema_extra={"positional": True},
     )
     output: str = Field(description="address of the folder for the partition")

@@ -24,8 +24,8 @@ class SearchSpec(Spec):
     )
     vectors: str | None = Field(
         default=None,
-        description="stored embeddings to search with instead: their folder, or one file of them as `index build` takes "
-        "it (.hdf5: data set test)",
+        description="stored embeddings to search with instead: their folder, or a file as `index build` takes it "
+        "(.hdf5: data set test)",
     )
     id: list[str] = Field(default=[], description="items of the index to search with instead; none finds itself")
     bundle: str | None = Field(

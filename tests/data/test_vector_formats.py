@@ -198,5 +198,5 @@ def test_what_is_nothing_of_this_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"ends in npy, fvecs.*parquet"):
         open_embeddings(tmp_path / "notes.txt")
     for name in ("gone.npy", "gone.fvecs", "gone.hdf5", "gone.parquet", "gone"):
-        with pytest.raises(StorageError, match="no such file|no embeddings there"):
+        with pytest.raises(StorageError, match=r"no such file|no embeddings there"):
             open_embeddings(tmp_path / name)
