@@ -78,13 +78,11 @@ class Watch:
     """What a caller adds to the router's training.
 
     after_step: told the vectors of each step and its loss. after_epoch: told each state, once it is kept.
-    begin: the state to begin with, where none is kept; takes the router as it is before training, may give None.
     loss_scale: as in FitPlan.
     """
 
     after_step: Callable[[int, float], None] | None = None
     after_epoch: Callable[[FitState], None] | None = None
-    begin: Callable[[Router], FitState | None] | None = None
     loss_scale: float | None = None
 
 
@@ -229,8 +227,6 @@ class Learning:
             loss_scale=self.watch.loss_scale,
         )
         state = work.fit_state()
-        if state is None and self.watch.begin is not None:
-            state = self.watch.begin(router)
         with progress.task("router", spec.fit.epochs * len(query_SR), "vectors") as task:
             task.advance((state.epoch if state else 0) * len(query_SR))
 

@@ -3,7 +3,7 @@
 Shapes: Q queries, L lists, N vectors, C lists of a vector at most, K true neighbours, P numbers of lists looked into.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,36 +56,41 @@ def imbalance(size_L: Tensor) -> float:
     return float(len(size_L) * size_L.square().sum() / size_L.sum().square())
 
 
-def curve(order_QL: Tensor, list_NC: Tensor, truth_QK: Tensor, probes: list[int], lists: int) -> Curve:
+def curve(order_QL: Tensor, list_NC: Tensor, truth_QK: Tensor, probes: Sequence[int], lists: int) -> Curve:
     """order_QL: int64, the first lists each query looks into, best first; as many as the most probes at least.
-    truth_QK: int64, the true neighbours; -1 for none.
+    list_NC: integers, the lists of each vector, -1 for none. truth_QK: int64, the true neighbours; -1 for none.
     """
     size_L = sizes(list_NC, lists)
-    scanned_QL = size_L[order_QL].cumsum(1)
-    found_QKP = _first_seen(order_QL, list_NC, truth_QK, lists)
+    last_P = torch.tensor(probes, device=order_QL.device) - 1
+    scanned_QP = torch.cat([size_L[part_QL].cumsum(1)[:, last_P] for part_QL in order_QL.split(_AT_ONCE)]).double()
+    seen_QK = torch.cat(
+        [
+            _first_seen(part_QL, list_NC[part_QK.clamp_min(0)].long(), lists)
+            for part_QL, part_QK in zip(order_QL.split(_AT_ONCE), truth_QK.split(_AT_ONCE), strict=True)
+        ]
+    )
     there_QK = truth_QK >= 0
-    rows = []
-    for probe in probes:
-        seen_Q = scanned_QL[:, probe - 1].float()
-        recall_Q = ((found_QKP < probe) & there_QK).sum(1) / there_QK.sum(1).clamp_min(1)
-        rows.append((probe, float(seen_Q.mean()), float(seen_Q.quantile(0.95)), float(recall_Q.mean())))
-    return Curve(*(np.array(column) for column in zip(*rows, strict=True)))
+    number_Q = there_QK.sum(1).clamp_min(1)
+    recalls = [float((((seen_QK < probe) & there_QK).sum(1) / number_Q).mean()) for probe in probes]
+    p95_P = scanned_QP.quantile(0.95, dim=0)
+    return Curve(np.array(probes), scanned_QP.mean(0).cpu().numpy(), p95_P.cpu().numpy(), np.array(recalls))
 
 
-def _first_seen(order_QL: Tensor, list_NC: Tensor, truth_QK: Tensor, lists: int) -> Tensor:
+def _first_seen(order_QL: Tensor, list_QKC: Tensor, lists: int) -> Tensor:
     """The place of the first list in a query's order that holds a neighbour, int64 (Q, K); `lists` if none does."""
     place_QL = torch.full((len(order_QL), lists + 1), lists, device=order_QL.device)
     places_L = torch.arange(order_QL.shape[1], device=order_QL.device)
     place_QL.scatter_(1, order_QL, places_L.expand_as(order_QL))
-    list_QKC = list_NC[truth_QK.clamp_min(0)]
     list_QKC = torch.where(list_QKC < 0, lists, list_QKC)
     return place_QL.gather(1, list_QKC.flatten(1)).view(list_QKC.shape).amin(2)
 
 
-def ranked_lists(score: Callable[[Tensor], Tensor], query_QR: Tensor, most: int) -> Tensor:
-    """The first lists of each query by score, best first: int64 (Q, most)."""
+def ranked_lists(
+    score: Callable[[Tensor], Tensor], query_QR: Tensor, most: int, *, at_once: int = _AT_ONCE
+) -> Tensor:
+    """The first lists of each query by score, best first: int64 (Q, most). at_once: queries of a pass."""
     with torch.inference_mode():
-        parts = [score(part_BR).topk(most, dim=1).indices for part_BR in query_QR.split(_AT_ONCE)]
+        parts = [score(part_BR).topk(most, dim=1).indices for part_BR in query_QR.split(at_once)]
     return torch.cat(parts) if parts else torch.empty(0, most, dtype=torch.int64)
 
 
