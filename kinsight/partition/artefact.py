@@ -100,8 +100,8 @@ class Partition:
         return replace(cls.from_bytes(data, place.child(WEIGHTS)), header=header)
 
     def to_bytes(self) -> bytes:
-        """All of it as one safetensors file, its header among the metadata."""
-        header = self.header.model_copy(update={"files": {}})
+        """All of it but the job's settings as one safetensors file, its header among the metadata."""
+        header = self.header.model_copy(update={"files": {}, "spec": {}})
         return save_tensors(self._state(), {"header": header.model_dump_json()})
 
     @classmethod

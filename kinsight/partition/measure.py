@@ -85,9 +85,7 @@ def _first_seen(order_QL: Tensor, list_QKC: Tensor, lists: int) -> Tensor:
     return place_QL.gather(1, list_QKC.flatten(1)).view(list_QKC.shape).amin(2)
 
 
-def ranked_lists(
-    score: Callable[[Tensor], Tensor], query_QR: Tensor, most: int, *, at_once: int = _AT_ONCE
-) -> Tensor:
+def ranked_lists(score: Callable[[Tensor], Tensor], query_QR: Tensor, most: int, *, at_once: int = _AT_ONCE) -> Tensor:
     """The first lists of each query by score, best first: int64 (Q, most). at_once: queries of a pass."""
     with torch.inference_mode():
         parts = [score(part_BR).topk(most, dim=1).indices for part_BR in query_QR.split(at_once)]
