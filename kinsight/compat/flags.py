@@ -1,4 +1,6 @@
-"""Flags of documented scripts: `--name=value` or `--name value`, with the types and the rules of Python's argparse."""
+"""Flags of documented scripts, with the types and the rules of Python's argparse: `--name=value`, `--name value` or, for
+lists, `--name value value ...`.
+"""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -12,12 +14,13 @@ _TRUE, _FALSE = ("y", "yes", "t", "true", "on", "1"), ("n", "no", "f", "false", 
 
 @dataclass(frozen=True)
 class Flag:
-    """One flag of a script: type is int, float, str or bool; default None: not set."""
+    """One flag of a script: type is int, float, str or bool; default None: not set. many: a list of them."""
 
     name: str
     type: type
     default: Any
     help: str
+    many: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,16 +59,20 @@ def parse(script: str, flags: Sequence[Flag], words: Sequence[str]) -> Values:
             if not rest or rest[0].startswith("--"):
                 raise SpecError("spec.no-value", "needs a value", field=f"--{name}", remedy=f"write --{name}=VALUE")
             text = rest.pop(0)
-        value[name] = _converted(known[name], text.strip())
+        texts = [text]
+        while known[name].many and rest and not rest[0].startswith("--"):
+            texts.append(rest.pop(0))
+        numbers = [_converted(known[name], each.strip()) for each in texts]
+        value[name] = numbers if known[name].many else numbers[0]
         given.add(name)
     return Values(script, value, frozenset(given))
 
 
 def help_page(script: str, title: str, flags: Sequence[Flag]) -> str:
     """What `--help` prints."""
-    heads = [f"--{flag.name} {flag.type.__name__}" for flag in flags]
+    heads = [f"--{flag.name} {flag.type.__name__}{' ...' * flag.many}" for flag in flags]
     width = max(map(len, heads)) + 2
-    rows = [f"  {head:<{width}}{flag.help} [{flag.default}]" for head, flag in zip(heads, flags, strict=True)]
+    rows = [f"  {head:<{width}}{flag.help} [{_shown(flag)}]" for head, flag in zip(heads, flags, strict=True)]
     return "\n".join([f"kinsight compat {script} [--flag=value ...]", "", title, "", *rows])
 
 
@@ -83,8 +90,13 @@ def _converted(flag: Flag, text: str) -> Any:
 
 
 def _bad(flag: Flag, text: str, expected: str) -> SpecError:
-    default = "" if flag.default is None else f"; the default is {flag.default}"
-    return SpecError("spec.value", f"{text!r}: expected {expected}{default}", field=f"--{flag.name}")
+    default = "" if flag.default is None else f"; the default is {_shown(flag)}"
+    remedy = f"write a list as in --{flag.name} 1 2 3" if flag.many else None
+    return SpecError("spec.value", f"{text!r}: expected {expected}{default}", field=f"--{flag.name}", remedy=remedy)
+
+
+def _shown(flag: Flag) -> str:
+    return " ".join(map(str, flag.default)) if flag.many and flag.default is not None else str(flag.default)
 
 
 def _unknown(script: str, name: str, known: list[str]) -> SpecError:

@@ -32,4 +32,10 @@ SCRIPTS: dict[str, Script] = {
     ),
     "eval.py": Script(_PADDLE, "measure Recall@1", f"{_FLAGS}:EVAL", "kinsight.compat.paddle.evaluate:run"),
     "infer.py": Script(_PADDLE, "write features", f"{_FLAGS}:INFER", "kinsight.compat.paddle.infer:run"),
+    "run_dcnet.py": Script(
+        "Ascend's IVFast",
+        "learn a partition, measure its recall",
+        "kinsight.compat.ascend.flags:RUN_DCNET",
+        "kinsight.compat.ascend.run:run",
+    ),
 }

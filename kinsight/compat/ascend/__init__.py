@@ -1,0 +1,1 @@
+"""`run_dcnet.py` of Ascend's IVFast: its flags and files, run by Kinsight's partition."""

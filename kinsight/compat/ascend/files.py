@@ -1,0 +1,108 @@
+"""The files of run_dcnet.py: `<data_path>/<learn_name>.npy`, `<data_path>/<data_name>/{base,query,gt}.npy`.
+
+Vectors may be of any numbers and in any order of memory: they are read as float32. Shapes: Q queries, K true rows.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kinsight import storage
+from kinsight.compat.flags import Values
+from kinsight.data.stored import read_npy
+from kinsight.data.vector_files import VectorFile, open_vector_file
+from kinsight.errors import DataError, StorageError
+from kinsight.progress import warn
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """base: left on disk. query_QD: float32. truth_QK: int64, rows of the base, -1 for none; every query has some."""
+
+    name: str
+    base: VectorFile
+    query_QD: Tensor
+    truth_QK: Tensor
+    stamp: list[list[int]]
+
+
+def learn_file(values: Values, metric: str) -> VectorFile:
+    """The vectors to learn from. Raises StorageError, DataError."""
+    name = values["learn_name"]
+    return _vectors(_place(values, name if name.endswith(".npy") else f"{name}.npy", "learn_name"), metric)
+
+
+def evaluation(values: Values, metric: str, dim: int, expected: str) -> Evaluation:
+    """What recall is measured on. expected: whose dimensions these are. Raises StorageError, DataError."""
+    name = values["data_name"].strip("/")
+    places = [_place(values, f"{name}/{file}.npy", "data_name") for file in ("base", "query", "gt")]
+    base, queries = (_vectors(place, metric) for place in places[:2])
+    for each in (base, queries):
+        check_dim(each, dim, expected)
+    truth_QK = _truth(places[2], len(queries), len(base))
+    query_QD = torch.from_numpy(queries.take(np.arange(len(queries))))
+    some_Q = (truth_QK >= 0).any(1)
+    if not some_Q.any():
+        raise DataError(
+            "dcnet.truth", "no query has a true row", field=str(places[2]), remedy="look at how it was made"
+        )
+    if not some_Q.all():
+        warn(f"{places[2]}: {int((~some_Q).sum()):,} of {len(some_Q):,} queries have no true row; they do not count")
+    return Evaluation(
+        name.replace("/", "_"), base, query_QD[some_Q], truth_QK[some_Q], [stamp(each) for each in places]
+    )
+
+
+def check_dim(vectors: VectorFile, dim: int, expected: str) -> None:
+    """Raises DataError for vectors of another length."""
+    if vectors.dim != dim:
+        raise DataError(
+            "dcnet.dimension",
+            f"holds vectors of {vectors.dim} dimensions, {expected} says {dim}",
+            field=str(vectors.place),
+            remedy="give vectors of that length, or the right --param_list or --ai_center",
+        )
+
+
+def stamp(place: storage.Address) -> list[int]:
+    """What changes when a file does: its size, and its time of change where it is local."""
+    time = place.local_path.stat().st_mtime_ns if place.is_local else 0
+    return [storage.size(place), time]
+
+
+def _vectors(place: storage.Address, metric: str) -> VectorFile:
+    return open_vector_file(place).for_metric(metric)
+
+
+def _place(values: Values, relative: str, flag: str) -> storage.Address:
+    place = storage.Address.parse(values["data_path"]).child(relative)
+    if not storage.exists(place):
+        raise StorageError(
+            "storage.not-found",
+            f"{place} is not there",
+            field=f"--{flag}",
+            remedy="lay the data out as DATA_PATH/LEARN_NAME.npy and DATA_PATH/DATA_NAME/{base,query,gt}.npy",
+        )
+    return place
+
+
+def _truth(place: storage.Address, queries: int, base: int) -> Tensor:
+    truth_QK = read_npy(place)
+    if truth_QK.ndim != 2 or truth_QK.dtype.kind not in "iu" or not truth_QK.shape[1]:
+        raise _bad(place, f"is {truth_QK.dtype} {truth_QK.shape}", "write int64 rows of the base, a line per query")
+    if len(truth_QK) != queries:
+        raise _bad(place, f"has {len(truth_QK):,} lines for {queries:,} queries", "write a line per query")
+    truth_QK = truth_QK.astype(np.int64)
+    wrong_Q = ((truth_QK >= base) | (truth_QK < -1)).any(1)
+    if wrong_Q.any():
+        line = int(wrong_Q.argmax())
+        odd = truth_QK[line][(truth_QK[line] >= base) | (truth_QK[line] < -1)][0]
+        what = f"line {line} names row {odd} of a base of {base:,}"
+        raise _bad(place, what, "give the base.npy that gt.npy was made for; -1 stands for none")
+    return torch.from_numpy(np.ascontiguousarray(truth_QK))
+
+
+def _bad(place: storage.Address, what: str, remedy: str) -> DataError:
+    return DataError("dcnet.truth", what, field=str(place), remedy=remedy)
