@@ -1,5 +1,6 @@
-"""Flags of documented scripts, with the types and the rules of Python's argparse: `--name=value`, `--name value` or, for
-lists, `--name value value ...`.
+"""Flags of documented scripts, with the types and the rules of Python's argparse.
+
+`--name=value`, `--name value` or, for lists, `--name value value ...`.
 """
 
 import difflib

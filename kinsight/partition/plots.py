@@ -75,7 +75,7 @@ def _scales(axes: "Axes", lines: Sequence[Series]) -> None:
     shown = [miss for miss in _MISSED if 1 - miss > low]
     ticks = [1 - miss for miss in (shown or _MISSED)]
     axes.set_ylim(max(low - 0.02, 0.0), 1 - 0.8 * _MISSED[-1])
-    axes.set_yticks(ticks, [f"{tick:.3g}" for tick in ticks])
+    axes.set_yticks(ticks, [f"{tick:.3g}{'+' * (tick == 1 - _MISSED[-1])}" for tick in ticks])
     axes.minorticks_off()
     scanned = np.concatenate([np.asarray(line.scanned_P, float) for line in lines] or [np.ones(1)])
     marks = [m * 10.0**e for e in range(-8, 1) for m in (1, 2, 5)]
