@@ -1,6 +1,5 @@
 """Ids that come twice: among the items that are added, and in the index they are added to."""
 
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -32,14 +31,19 @@ def decide_repeats(ids: pa.ChunkedArray, present: pa.ChunkedArray, policy: OnDup
         case "error":
             repeated_N = known_N | ~first_N
             if repeated_N.any():
-                raise _repeated(pc.unique(ids.filter(pa.array(repeated_N))).to_pylist(), bool(known_N.any()))
+                raise _repeated(pc.unique(ids.filter(pa.array(repeated_N))), bool(known_N.any()))
             return first_N, pa.array([], ids.type)
 
 
-def _repeated(ids: Sequence[object], in_index: bool) -> DataError:
-    shown = ", ".join(repr(one) for one in ids[:_NAMED]) + (
-        f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
-    )
+def named(ids: pa.Array | pa.ChunkedArray) -> str:
+    """The first few of many ids, and how many more there are."""
+    shown = ", ".join(repr(one) for one in ids[:_NAMED].to_pylist())
+    return f"{shown} and {len(ids) - _NAMED:,} more" if len(ids) > _NAMED else shown
+
+
+def _repeated(ids: pa.Array | pa.ChunkedArray, in_index: bool) -> DataError:
     where = "in the index already, or given twice" if in_index else "given twice"
     remedy = "use another id column, or --on-duplicate replace or skip" if in_index else "use another id column"
-    return DataError("index.repeated-id", f"{shown}: {where}; an id names one item", field="id_column", remedy=remedy)
+    return DataError(
+        "index.repeated-id", f"{named(ids)}: {where}; an id names one item", field="id_column", remedy=remedy
+    )
