@@ -61,9 +61,14 @@ def k_means(
     """
     assert len(vector_ND) >= lists, (len(vector_ND), lists)
     first_L = torch.randperm(len(vector_ND), generator=generator)[:lists].to(vector_ND.device)
-    found = _clusters(vector_ND[first_L], spherical)
-    for _ in range(iterations):
+    found, before_N = _clusters(vector_ND[first_L], spherical), None
+    for done in range(iterations):
         list_N, _ = found.assign(vector_ND)
+        if before_N is not None and torch.equal(list_N, before_N) and len(list_N.unique()) == lists:
+            if advance is not None:
+                advance(iterations - done)  # nothing moves any more: further rounds would change nothing
+            break
+        before_N = list_N
         found = _clusters(_means(vector_ND, list_N, found.centre_LD, generator), spherical)
         if advance is not None:
             advance(1)

@@ -47,8 +47,8 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int, dropout: float) -> nn.
     """Linear layers with ReLU, batch normalisation and dropout between; the last one begins at zero."""
     layers: list[nn.Module] = []
     for width in hidden:
-        layers += [nn.Linear(inputs, width, bias=False), nn.BatchNorm1d(width), nn.ReLU()]
-        layers += [nn.Dropout(dropout)] if dropout else []
+        # dropout of nothing, too, has its place: weights are kept by the numbers of layers
+        layers += [nn.Linear(inputs, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(dropout)]
         inputs = width
     last = nn.Linear(inputs, outputs)
     nn.init.zeros_(last.weight)

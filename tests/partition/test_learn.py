@@ -31,7 +31,16 @@ def spec(tmp_path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("metric", ["l2", "cosine", "ip"])
-@pytest.mark.parametrize("more", [{}, {"components": 8}, {"router": {"kind": "mlp", "hidden": [32]}}], ids=str)
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"components": 8},
+        {"router": {"kind": "mlp", "hidden": [32]}},
+        {"router": {"kind": "mlp", "hidden": [32, 16], "dropout": 0.05}},
+    ],
+    ids=str,
+)
 def test_it_scans_less_than_k_means(metric: str, more: dict[str, Any], spec: dict[str, Any]) -> None:
     header = learn(spec | {"metric": metric} | more)
     learned, start = header.measured["learned"], header.measured["k-means"]

@@ -82,8 +82,8 @@ class Training:
         if (before is not None and before.get("fit") != self._fit) or not same:
             if not self.start and ((path / HEADER).exists() or self._epochs()):
                 warn(f"{self.output.address} holds a training of other settings: it is replaced")
-            self._forget((HEADER, WEIGHTS, CENTRES))
             state = self._state_at(self.start) if self.start else None
+            self._forget((HEADER, WEIGHTS, CENTRES))
             self._forget(tuple(_epoch_name(epoch) for epoch in self._epochs() if epoch > self.start))
             work = Work(self.output, self._fixed, overwrite=True)
             self._forget(("work/fit.safetensors", "work/fit.json"))
