@@ -43,6 +43,7 @@ def _local(path: Path) -> Iterator[None]:
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            storage.remove_left_aside(path.parent)
         except BlockingIOError:
             raise _busy(str(path.parent), os.read(descriptor, 200).decode(errors="replace")) from None
         except OSError:

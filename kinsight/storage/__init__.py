@@ -21,7 +21,7 @@ from kinsight.storage.files import (
     write_bytes,
     write_text,
 )
-from kinsight.storage.local import FileEntry, Stat, local_error, local_errors, make_directory
+from kinsight.storage.local import FileEntry, Stat, local_error, local_errors, make_directory, remove_left_aside
 from kinsight.storage.output import OutputDir
 from kinsight.storage.remote import close_clients
 from kinsight.storage.resume import download_resumable
@@ -56,6 +56,7 @@ __all__ = [
     "read_bytes",
     "read_text",
     "remove",
+    "remove_left_aside",
     "remove_tree",
     "size",
     "stat",

@@ -100,6 +100,13 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         sync_directory(path.parent)
 
 
+def remove_left_aside(path: Path) -> None:
+    """Removes what writers that were killed left aside in a directory that nobody else writes to now."""
+    for left in path.glob(f"{ASIDE_PREFIX}*"):
+        with suppress(OSError):
+            left.unlink()
+
+
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
     """`path` holds `data` afterwards, or what it held before. Raises StorageError."""
     with atomic_file(path) as file:

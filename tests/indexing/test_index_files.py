@@ -17,9 +17,10 @@ from index_cases import KINDS, built, grouped, queries, store
 
 from kinsight import storage
 from kinsight.errors import DataError, RunError, StorageError
-from kinsight.indexing import Index, add, build, delete
+from kinsight.indexing import Index, add, build, compact, delete, merge
 from kinsight.indexing.header import sealed
 from kinsight.indexing.lock import NAME, writing
+from kinsight.neighbors import topk
 
 
 def _data_files(folder: Path) -> list[Path]:
@@ -251,9 +252,35 @@ def test_an_index_in_object_storage(tmp_path, bucket, monkeypatch):
     assert len(Index.open(address)) == 1897
 
 
+def test_indexes_in_object_storage_are_compacted_and_merged(tmp_path, bucket):
+    whole_ND = grouped(900)
+    for name, start, stop in (("a", 0, 600), ("b", 600, 900)):
+        emb = store(tmp_path / name, whole_ND[start:stop], first=start)
+        spec = {"embeddings": str(emb), "output": f"{bucket}/indexes/{name}", "id_column": "uri"}
+        build(spec | {"index": {"kind": "hnsw"}})
+    delete({"index": f"{bucket}/indexes/a", "ids": [f"images/{row}.png" for row in range(200)]})
+    old = Index.open(f"{bucket}/indexes/a")
+    compact({"index": f"{bucket}/indexes/a"})
+    merge({"indexes": [f"{bucket}/indexes/a", f"{bucket}/indexes/b"], "output": f"{bucket}/indexes/c"})
+    merge({"indexes": [f"{bucket}/indexes/a", f"{bucket}/indexes/b"], "output": str(tmp_path / "local")})
+    for address, count, kept in ((f"{bucket}/indexes/a", 400, 2), (f"{bucket}/indexes/c", 700, 1)):
+        index = Index.open(address)
+        assert (len(index), index.num_rows) == (count, count)
+        names = {entry.relative for entry in storage.list_files(address)}
+        assert names == {"index.json", *index.header.files, *index.header.previous}
+        assert len({name.split("-g")[1][:6] for name in names - {"index.json"}}) <= kept + 1
+    remote, local = (Index.open(place).search(queries(), 10) for place in (f"{bucket}/indexes/c", tmp_path / "local"))
+    assert torch.equal(remote.row_QK, local.row_QK)
+    assert torch.equal(remote.similarity_QK, local.similarity_QK)
+    _, expected_QK = topk(queries(), torch.from_numpy(whole_ND[200:]), 10)
+    assert (remote.row_QK == expected_QK).float().mean() > 0.95
+    assert len(old) == 400  # who has it open keeps it
+    assert old.search(queries(), 3).row_QK.min() >= 200
+
+
 def test_all_kinds_are_listed():
     from kinsight.specs.fields import settings
     from kinsight.specs.index import IndexBuild
 
     kinds = next(setting.tag_of for setting in settings(IndexBuild) if setting.name == "index.kind")
-    assert tuple(kinds) == KINDS
+    assert tuple(kinds) == (*KINDS, "learned")
