@@ -52,4 +52,4 @@ def say_state(place: storage.Address, header: IndexHeader) -> None:
     gone = f", {deleted:,} deleted" if deleted else ""
     progress.say(f"index       {header.live:,} items{gone}, {size:,.1f} MB in {place}; generation {header.generation}")
     if deleted > header.live:
-        progress.warn("more rows are deleted than left: build the index anew to get their room back")
+        progress.warn("more items are deleted than left: `kinsight index compact` gets their room back")

@@ -52,7 +52,7 @@ def child(job: str, *, moment: int = 0, room: int = 0) -> int:
         return pid
     code = 1
     try:
-        sys.stderr = Path(os.devnull).open("w")
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
         if moment:
             sys.addaudithook(Killer(str(WORK / name), moment))
         if room:
