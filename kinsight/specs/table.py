@@ -55,6 +55,14 @@ JOBS: dict[str, Job] = {
     ),
     "index add": Job("add embeddings to an index", "kinsight.specs.index:IndexAdd", "kinsight.indexing:add"),
     "index delete": Job("delete items from an index", "kinsight.specs.index:IndexDelete", "kinsight.indexing:delete"),
+    "index compact": Job(
+        "write an index anew without deleted items",
+        "kinsight.specs.index_rewrite:IndexCompact",
+        "kinsight.indexing:compact",
+    ),
+    "index merge": Job(
+        "make one index of several", "kinsight.specs.index_rewrite:IndexMerge", "kinsight.indexing:merge"
+    ),
     "index info": Job("print what an index holds", "kinsight.specs.index:IndexInfo", "kinsight.indexing:info"),
     "serve": Job(
         "answer searches over REST, and on a page", "kinsight.specs.serve:ServeSpec", "kinsight.serving.serve:serve"
