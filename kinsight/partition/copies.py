@@ -43,13 +43,17 @@ def place(list_N: Tensor, candidates: Candidates, budget: float, most: int = MOS
     return list_NC
 
 
-def by_misses(probe_QP: Tensor, neighbor_QK: Tensor, list_N: Tensor, lists: int) -> Candidates:
+def by_misses(
+    probe_QP: Tensor, neighbor_QK: Tensor, list_N: Tensor, lists: int, weight_QK: Tensor | None = None
+) -> Candidates:
     """Pairs by how many searches miss the vector now and would find it then.
 
     probe_QP: int64, the lists a pseudo-query looks into first. neighbor_QK: int64, its nearest vectors, nearest first,
-    -1 for none. list_N: the list of each vector. A miss weighs from 1.5, of the nearest, to 0.5.
+    -1 for none. list_N: the list of each vector. weight_QK: what a miss weighs; default: 1.5, of the
+    nearest, to 0.5.
     """
-    weight_K = torch.linspace(1.5, 0.5, neighbor_QK.shape[1], device=neighbor_QK.device)
+    if weight_QK is None:
+        weight_QK = torch.linspace(1.5, 0.5, neighbor_QK.shape[1], device=neighbor_QK.device).expand(neighbor_QK.shape)
     keys, gains = [], []
     for start in range(0, len(neighbor_QK), _BLOCK):
         neighbor_BK, probe_BP = neighbor_QK[start : start + _BLOCK], probe_QP[start : start + _BLOCK]
@@ -57,7 +61,8 @@ def by_misses(probe_QP: Tensor, neighbor_QK: Tensor, list_N: Tensor, lists: int)
         missed_BK = ~at_home_BKP.any(2) & (neighbor_BK >= 0)
         key_BKP = neighbor_BK[:, :, None] * lists + probe_BP[:, None, :]
         keys.append(key_BKP[missed_BK].flatten())
-        gains.append(weight_K.expand_as(missed_BK)[missed_BK].repeat_interleave(probe_BP.shape[1]))
+        weight_M = weight_QK[start : start + _BLOCK][missed_BK]
+        gains.append(weight_M.repeat_interleave(probe_BP.shape[1]))
     key_E, where_T = torch.cat(keys).unique(return_inverse=True)
     gain_E = torch.zeros(len(key_E), device=key_E.device).index_add_(0, where_T, torch.cat(gains))
     return Candidates(key_E // lists, key_E % lists, gain_E)

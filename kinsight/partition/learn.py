@@ -28,11 +28,12 @@ from kinsight.partition.measure import Truth
 from kinsight.partition.routers import Router, best_scale, from_clusters
 from kinsight.partition.space import Space, fit_space
 from kinsight.partition.truth import nearest_in_blocks
-from kinsight.partition.verdict import compare_with_start, print_measured
+from kinsight.partition.verdict import compare_with_start, draw_measured, print_measured
 from kinsight.partition.work import Work
 from kinsight.specs.load import as_tree, of
 from kinsight.specs.partition import MlpRouter, PartitionSpec
 
+PICTURE = "partition.png"
 _FEW_PER_LIST = 8
 _SPACE_ROWS = 100_000
 _LR_SHARE = 0.02  # of the mean weight
@@ -61,6 +62,7 @@ def learn(spec: PartitionSpec | Mapping[str, Any], *, overwrite: bool = False) -
     with output:
         work = Work(output, learning.settings(), overwrite=overwrite)
         partition = learning.run(work)
+        draw_measured(partition.header, output.path / PICTURE)
         header = partition.save(str(output.path))
         work.clear()
     return header
@@ -186,24 +188,28 @@ class Learning:
         held_row_H, sample_row_S = self._query_rows()
         source = self.queries or self.source
 
-        def made() -> dict[str, Tensor]:
-            row_Q = np.concatenate([held_row_H, sample_row_S])
+        def found(row_Q: np.ndarray, here: Space, k: int, name: str) -> tuple[Tensor, Tensor]:
             query_QD = torch.from_numpy(source.take(row_Q)).to(self.device)
             own_Q = torch.from_numpy(row_Q) if self.queries is None else None
-            whole = space.whole  # neighbours are those of the metric, not of its principal components
-            blocks = ((first, whole.rows(torch.from_numpy(row_BD))) for first, row_BD in self.source.blocks())
-            with progress.task("neighbours", len(self.source), "vectors") as task:
-                near_QK = nearest_in_blocks(
-                    whole.queries(query_QD), blocks, self._truth_k(), own_Q=own_Q, advance=task.advance
-                )
+            blocks = ((first, here.rows(torch.from_numpy(row_BD))) for first, row_BD in self.source.blocks())
+            with progress.task(name, len(self.source), "vectors") as task:
+                near_QK = nearest_in_blocks(here.queries(query_QD), blocks, k, own_Q=own_Q, advance=task.advance)
+            return query_QD, near_QK
+
+        def made_held() -> dict[str, Tensor]:
+            # measured by the metric, not by its principal components
+            query_QD, near_QK = found(held_row_H, space.whole, self._truth_k(_TRUTH), "held out")
             kept_HD = query_QD[: min(len(held_row_H), MOST_HELD)]
             return {"query": space.queries(query_QD), "near": near_QK.int(), "held": kept_HD.float().clone()}
 
-        kept = work.stage("truth", made)
-        query_QR, near_QK = kept["query"], kept["near"].long()
-        number = len(held_row_H)
-        held = Truth(query_QR[:number], near_QK[:number])
-        return held, Truth(query_QR[number:], near_QK[number:]), kept["held"]
+        def made_sample() -> dict[str, Tensor]:
+            # in the components, where it is as many times quicker as they are fewer; targets need not be exact
+            query_QD, near_QK = found(sample_row_S, space, self._truth_k(self.spec.targets.neighbors), "neighbours")
+            return {"query": space.queries(query_QD), "near": near_QK.int()}
+
+        held, sample = work.stage("held", made_held), work.stage("truth", made_sample)
+        asked, learned = (Truth(each["query"], each["near"].long()) for each in (held, sample))
+        return asked, learned, held["held"]
 
     def _router(self, work: Work, space: Space, clusters: Clusters, list_N: Tensor, sample: "Truth") -> Router:
         spec = self.spec
@@ -262,8 +268,8 @@ class Learning:
         order_Q = np.random.default_rng([self.spec.seed, 3]).permutation(len(source))
         return np.sort(order_Q[:held]), np.sort(order_Q[held : held + self.spec.targets.sample])
 
-    def _truth_k(self) -> int:
-        return min(max(_TRUTH, self.spec.targets.neighbors), len(self.source) - 1)
+    def _truth_k(self, wanted: int) -> int:
+        return min(wanted, len(self.source) - 1)
 
     def _some(self, number: int, stream: int) -> np.ndarray:
         """Numbers of some rows, ascending; each stage draws its own."""

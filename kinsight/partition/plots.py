@@ -61,10 +61,17 @@ def pareto(panels: Sequence[tuple[str, Sequence[Series]]], path: storage.Address
 def _draw(axes: "Axes", line: Series, color: str) -> None:
     style = (1.6, (0, (4, 2)), 3) if line.baseline else (2.4, "-", 4.5)
     recall_P = np.minimum(np.asarray(line.recall_P, float), 1 - _MISSED[-1])
+    shown = slice(0, _last(line) + 1)
     axes.plot(
-        line.scanned_P, recall_P, color=color, linewidth=style[0], linestyle=style[1], marker="o",
+        line.scanned_P[shown], recall_P[shown], color=color, linewidth=style[0], linestyle=style[1], marker="o",
         markersize=style[2], label=line.name,
     )  # fmt: skip
+
+
+def _last(line: Series) -> int:
+    """The first point at the top of the picture, or else the last one: beyond, a line says nothing more."""
+    top_P = np.asarray(line.recall_P, float) >= 1 - _MISSED[-1]
+    return int(top_P.argmax()) if top_P.any() else len(top_P) - 1
 
 
 def _scales(axes: "Axes", lines: Sequence[Series]) -> None:
@@ -77,7 +84,8 @@ def _scales(axes: "Axes", lines: Sequence[Series]) -> None:
     axes.set_ylim(max(low - 0.02, 0.0), 1 - 0.8 * _MISSED[-1])
     axes.set_yticks(ticks, [f"{tick:.3g}{'+' * (tick == 1 - _MISSED[-1])}" for tick in ticks])
     axes.minorticks_off()
-    scanned = np.concatenate([np.asarray(line.scanned_P, float) for line in lines] or [np.ones(1)])
+    shown_P = [np.asarray(line.scanned_P[: _last(line) + 1], float) for line in lines]
+    scanned = np.concatenate(shown_P or [np.ones(1)])
     marks = [m * 10.0**e for e in range(-8, 1) for m in (1, 2, 5)]
     near = [mark for mark in marks if scanned.min() * 0.8 <= mark <= scanned.max() * 1.25]
     while len(near) > 8:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kinsight import storage
 from kinsight.partition.artefact import Partition, PartitionHeader
 from kinsight.partition.measure import (
     Curve,
@@ -20,6 +21,7 @@ from kinsight.partition.measure import (
     ranked_lists,
     sizes,
 )
+from kinsight.partition.plots import Series, pareto
 
 DEPTHS = (1, 10, 100)
 RECALLS = (0.9, 0.95, 0.99)
@@ -54,6 +56,23 @@ def _plain(curves: dict[int, Curve], number: int, uneven: float) -> dict[str, An
     usual = curves.get(10, first)
     told["scanned_for"] = {f"{recall:g}": _or_none(usual.scanned_for(recall) / number) for recall in RECALLS}
     return told
+
+
+def draw_measured(header: PartitionHeader, path: storage.AddressLike) -> None:
+    """Write the picture: recall against vectors scanned, learned and k-means; a panel for each number of neighbours."""
+    found = header.measured
+    depths = [depth for depth in DEPTHS if f"recall@{depth}" in found["learned"]]
+    panels = [
+        (
+            f"recall@{depth}",
+            [
+                Series(name, found[name]["scanned"], found[name][f"recall@{depth}"], baseline=name == "k-means")
+                for name in ("learned", "k-means")
+            ],
+        )
+        for depth in depths
+    ]
+    pareto(panels, path, title=f"{header.lists:,} lists, {found['vectors']:,} vectors, {found['queries']:,} held out")
 
 
 def print_measured(header: PartitionHeader) -> None:

@@ -103,3 +103,48 @@ class PartitionSpec(Spec):
     )
     seed: int = Field(default=0, ge=0, lt=2**31, description="seed of samples, centres and order")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="where to compute")
+
+
+class PartitionEvaluateSpec(Spec):
+    """Measure a partition on vectors and queries of your own, beside k-means, with and without copies."""
+
+    job: Literal["partition evaluate"] = "partition evaluate"
+    partition: str = Field(description="address of the partition", json_schema_extra={"positional": True})
+    base: str = Field(description="address of the vectors that are searched, in the forms `kinsight partition` takes")
+    queries: str = Field(description="address of the queries, in the same forms; of an .hdf5 file the data set `test`")
+    truth: str | None = Field(
+        default=None,
+        description="address of rows of the base for each query, -1 for none: .npy, .ivecs, or the data set `neighbors` "
+        "of an .hdf5 file; null: the nearest 100 are found",
+    )
+    identity: bool = Field(
+        default=False,
+        description="rows of `truth` are those of the query's object, in no order, and not its nearest ones",
+    )
+    copies: list[Literal["misses", "ratio", "probability", "soar", "air"]] = Field(
+        default=["misses"],
+        min_length=1,
+        description="rules by which vectors are put into further lists, as `copies.rule` of an index",
+    )
+    budgets: list[Annotated[float, Field(ge=0, le=5)]] = Field(
+        default=[0.0, 0.5, 1.0], min_length=1, description="further copies, of a vector on average; each with each rule"
+    )
+    probes: list[Annotated[int, Field(ge=1)]] | None = Field(
+        default=None, description="numbers of lists to look into; null: some from 1 to 256"
+    )
+    vectors: str | None = Field(
+        default=None,
+        description="address of the vectors that k-means with more lists learns from; null: those of the partition",
+    )
+    sample: int = Field(
+        default=100_000, ge=1, description="vectors of the base whose neighbours the rule `misses` looks at"
+    )
+    output: str | None = Field(default=None, description="address of a folder; null: `evaluation` in the partition")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="seed of k-means with more lists, and of samples")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="where to compute")
+
+    @model_validator(mode="after")
+    def _identity_is_given(self) -> "PartitionEvaluateSpec":
+        if self.identity and self.truth is None:
+            raise ValueError("identity: truth is needed; which rows are of one object cannot be computed")
+        return self

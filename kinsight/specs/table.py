@@ -50,6 +50,11 @@ JOBS: dict[str, Job] = {
     "partition": Job(
         "learn how to spread vectors over lists", "kinsight.specs.partition:PartitionSpec", "kinsight.partition:run"
     ),
+    "partition evaluate": Job(
+        "measure a partition beside k-means",
+        "kinsight.specs.partition:PartitionEvaluateSpec",
+        "kinsight.partition.evaluate:run",
+    ),
     "index build": Job(
         "build an index of stored embeddings", "kinsight.specs.index:IndexBuild", "kinsight.indexing:build"
     ),
@@ -97,5 +102,8 @@ JOBS: dict[str, Job] = {
     ),
     "bench rerank": Job(
         "time k-reciprocal re-ranking", "kinsight.specs.bench_rerank:BenchRerank", "kinsight.bench.rerank:run"
+    ),
+    "bench index": Job(
+        "time searches beside other libraries'", "kinsight.specs.bench_index:BenchIndex", "kinsight.bench.index.job:run"
     ),
 }

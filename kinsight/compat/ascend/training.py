@@ -23,7 +23,8 @@ from kinsight.errors import DataError, SpecError
 from kinsight.partition import Partition
 from kinsight.partition.artefact import CENTRES, HEADER, WEIGHTS
 from kinsight.partition.fit import FitState
-from kinsight.partition.learn import Learning, Watch
+from kinsight.partition.learn import PICTURE, Learning, Watch
+from kinsight.partition.verdict import draw_measured
 from kinsight.partition.work import Work
 from kinsight.progress import say, warn
 from kinsight.specs.load import as_tree
@@ -72,6 +73,7 @@ class Training:
             say(f"trained     {output.address} is finished: measuring it; another --save_path trains another")
             return Partition.load(str(output.path))
         partition = self._trained(learning, work)
+        draw_measured(partition.header, output.path / PICTURE)
         partition.save(str(output.path), plain_LD=partition.clusters.centre_LD.numpy())
         return partition
 
