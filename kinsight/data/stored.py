@@ -130,6 +130,15 @@ def read_shard(address: storage.Address, dim: int) -> pa.Table:
     return table
 
 
+def num_rows(address: storage.Address) -> int:
+    """How many rows a shard holds; only its end is read. Raises DataError."""
+    try:
+        with storage.open_read(address) as stream:
+            return pq.ParquetFile(stream).metadata.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise altered(address, f"is not a readable shard: {error}") from None
+
+
 def read_column(address: storage.Address, name: str) -> pa.ChunkedArray:
     """One column of a shard. Raises DataError."""
     try:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from kinsight import storage
 from kinsight.data.arrow import pc
 from kinsight.data.pieces import list_matrix, open_parquet, parquet_rows
-from kinsight.data.stored import altered, npy_parts, read_column, read_header, read_shard, unusable
+from kinsight.data.stored import altered, npy_parts, num_rows, read_column, read_header, read_shard, unusable
 from kinsight.data.vector_files import (
     ENDINGS,
     VECTOR_COLUMN,
@@ -42,7 +42,7 @@ class Block(NamedTuple):
 
 
 class _Stored(Protocol):
-    def blocks(self) -> Iterator[Block]: ...
+    def blocks(self, start: int = 0) -> Iterator[Block]: ...
     def column(self, name: str) -> pa.ChunkedArray: ...
     def rows(self) -> VectorFile: ...
 
@@ -61,6 +61,11 @@ class EmbeddingStream:
     def blocks(self) -> Iterator[Block]:
         """All vectors in order, some ten thousand at a time. Raises DataError where a part is altered or missing."""
         return self._stored.blocks()
+
+    def between(self, start: int, stop: int) -> "EmbeddingStream":
+        """Rows start..stop-1 alone; what is before them is not read."""
+        part = _Part(self._stored, start, stop)
+        return EmbeddingStream(self.place, stop - start, self.dim, part, self.class_names, self.header)
 
     def column(self, name: str) -> pa.ChunkedArray:
         """One column of all vectors, without reading the vectors where they have columns beside them."""
@@ -82,19 +87,23 @@ class _Shards(NamedTuple):
     place: storage.Address
     header: dict[str, Any]
 
-    def blocks(self) -> Iterator[Block]:
-        start, schema, dim, count = 0, None, self.header["dim"], self.header["count"]
+    def blocks(self, start: int = 0) -> Iterator[Block]:
+        done, schema, dim, count = 0, None, self.header["dim"], self.header["count"]
         for file in self._files():
+            if done < start and (rows := num_rows(file)) <= start - done:
+                done += rows
+                continue
             table = read_shard(file, dim)
             if schema is not None and not table.schema.equals(schema):
                 raise altered(file, "has other columns than the shards before it")
-            start, schema = start + len(table), table.schema
-            if start > count:
+            first, done, schema = max(0, start - done), done + len(table), table.schema
+            if done > count:
                 break
+            table = table.slice(first)
             vector_ND = flat_vectors(table).reshape(-1, dim).copy()  # Arrow's memory is read only
             yield Block(vector_ND, table["labels"], table["uri"], table.drop_columns(list(_KNOWN)))
-        if start != count:
-            raise altered(self.place, f"holds {start} vectors or more, the header says {count}")
+        if done != count:
+            raise altered(self.place, f"holds {done} vectors or more, the header says {count}")
 
     def column(self, name: str) -> pa.ChunkedArray:
         parts = [read_column(file, name) for file in self._files()]
@@ -116,11 +125,17 @@ class _Table(NamedTuple):
 
     place: storage.Address
 
-    def blocks(self) -> Iterator[Block]:
+    def blocks(self, start: int = 0) -> Iterator[Block]:
         file = open_parquet(self.place, storage.copy_in(self.place), VECTOR_COLUMN)
+        sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+        end_G = np.cumsum(sizes)
+        groups = np.flatnonzero(end_G > start).tolist()
+        skip = start - int(end_G[groups[0]] - sizes[groups[0]]) if groups else 0
         try:
-            for batch in file.iter_batches(SHARD_ROWS):
-                yield self._block(pa.Table.from_batches([batch]))
+            for batch in file.iter_batches(SHARD_ROWS, row_groups=groups):
+                first, skip = min(skip, len(batch)), max(0, skip - len(batch))
+                if first < len(batch):
+                    yield self._block(pa.Table.from_batches([batch.slice(first)]))
         except (pa.ArrowException, OSError) as error:
             raise unusable(self.place, "parquet", f"is no whole Parquet file: {error}", "copy it again") from None
 
@@ -153,13 +168,13 @@ class _Array(NamedTuple):
     uri: pa.ChunkedArray | None = None
     columns: pa.Table | None = None
 
-    def blocks(self) -> Iterator[Block]:
-        for start in range(0, len(self.vectors), SHARD_ROWS):
-            part_BD = as_float32(self.vectors.rows(start, start + SHARD_ROWS))
+    def blocks(self, start: int = 0) -> Iterator[Block]:
+        for first in range(start, len(self.vectors), SHARD_ROWS):
+            part_BD = as_float32(self.vectors.rows(first, first + SHARD_ROWS))
             count = len(part_BD)
-            labels = _no_labels(count) if self.labels is None else self.labels.slice(start, count)
-            uri = pa.chunked_array([pa.repeat("", count)]) if self.uri is None else self.uri.slice(start, count)
-            columns = pa.table({}) if self.columns is None else self.columns.slice(start, count)
+            labels = _no_labels(count) if self.labels is None else self.labels.slice(first, count)
+            uri = pa.chunked_array([pa.repeat("", count)]) if self.uri is None else self.uri.slice(first, count)
+            columns = pa.table({}) if self.columns is None else self.columns.slice(first, count)
             yield Block(part_BD, labels, uri, columns)
 
     def column(self, name: str) -> pa.ChunkedArray:
@@ -170,6 +185,29 @@ class _Array(NamedTuple):
 
     def rows(self) -> VectorFile:
         return self.vectors
+
+
+class _Part(NamedTuple):
+    """Rows start..stop-1 of others."""
+
+    stored: _Stored
+    start: int
+    stop: int
+
+    def blocks(self, start: int = 0) -> Iterator[Block]:
+        first = self.start + start
+        for block in self.stored.blocks(first):
+            count = min(len(block.vector_ND), self.stop - first)
+            yield Block(block.vector_ND[:count], *(part.slice(0, count) for part in block[1:]))
+            first += count
+            if first == self.stop:
+                return
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        return self.stored.column(name).slice(self.start, self.stop - self.start)
+
+    def rows(self) -> VectorFile:
+        return self.stored.rows().between(self.start, self.stop)
 
 
 def open_embeddings(address: storage.AddressLike, *, dataset: str = "train") -> EmbeddingStream:

@@ -32,6 +32,7 @@ class VectorFile:
 
     def __init__(self, place: storage.Address, rows_ND: Any, refuse_zero: bool = False) -> None:
         self.place, self._rows_ND, self._refuse_zero = place, rows_ND, refuse_zero
+        self._first = 0
         self.count, self.dim = rows_ND.shape
         self.dtype: np.dtype = rows_ND.dtype
 
@@ -40,7 +41,8 @@ class VectorFile:
 
     def rows(self, start: int, stop: int) -> np.ndarray:
         """Rows start..stop-1 as they are stored."""
-        return np.asarray(self._rows_ND[start:stop])
+        first = self._first
+        return np.asarray(self._rows_ND[first + start : first + min(stop, self.count)])
 
     def take(self, row_N: np.ndarray) -> np.ndarray:
         """Some rows, float32, in the order of `row_N`; int64 numbers, none twice."""
@@ -48,8 +50,9 @@ class VectorFile:
         out_ND = np.empty((len(row_N), self.dim), np.float32)
         for start in range(0, len(row_N), BLOCK_ROWS):
             here_B = order_N[start : start + BLOCK_ROWS]
-            part_BD = as_float32(self._rows_ND[row_N[here_B]])
-            self._check(part_BD, row_N[here_B])
+            row_B = row_N[here_B] + self._first
+            part_BD = as_float32(self._rows_ND[row_B])
+            self._check(part_BD, row_B)
             out_ND[here_B] = part_BD
         return out_ND
 
@@ -57,12 +60,20 @@ class VectorFile:
         """(number of the first row, float32 rows) in order."""
         for start in range(0, self.count, rows):
             part_BD = as_float32(self.rows(start, start + rows))
-            self._check(part_BD, np.arange(start, start + len(part_BD)))
+            self._check(part_BD, np.arange(self._first + start, self._first + start + len(part_BD)))
             yield start, part_BD
 
     def for_metric(self, metric: str) -> "VectorFile":
         """The same rows, zero vectors refused where they have no similarity."""
-        return VectorFile(self.place, self._rows_ND, metric == "cosine")
+        found = self.between(0, self.count)
+        found._refuse_zero = metric == "cosine"
+        return found
+
+    def between(self, start: int, stop: int) -> "VectorFile":
+        """Rows start..stop-1 alone, under numbers from 0; messages name those of the file."""
+        found = VectorFile(self.place, self._rows_ND, self._refuse_zero)
+        found._first, found.count = self._first + start, stop - start
+        return found
 
     def _check(self, part_BD: np.ndarray, row_B: np.ndarray) -> None:
         bad_B = ~np.isfinite(part_BD).all(1)

@@ -99,6 +99,21 @@ def test_every_form_gives_the_same(form: Form, tmp_path: Path) -> None:
     assert all(part.dtype == np.float32 for part in found.values())
 
 
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
+@pytest.mark.parametrize(("start", "stop"), [(0, 10), (9_000, 33_001), (16_384, 32_768), (39_999, 40_000)])
+def test_a_part_of_it(form: Form, start: int, stop: int, tmp_path: Path) -> None:
+    whole = open_embeddings(form(tmp_path, WHOLE_ND))
+    part = whole.between(start, stop)
+    assert part.count == stop - start
+    assert np.array_equal(np.concatenate([block.vector_ND for block in part.blocks()]), WHOLE_ND[start:stop])
+    uris = [uri for block in part.blocks() for uri in block.uri.to_pylist()]
+    assert uris == whole.column("uri").to_pylist()[start:stop] == part.column("uri").to_pylist()
+    assert np.array_equal(
+        part.rows.take(np.array([part.count - 1, 0])[: part.count]), WHOLE_ND[[stop - 1, start]][: part.count]
+    )
+    assert np.array_equal(np.concatenate([rows for _, rows in part.rows.blocks(7000)]), WHOLE_ND[start:stop])
+
+
 def test_what_is_known_beside_the_vectors_comes_along(tmp_path: Path) -> None:
     stream = open_embeddings(_embedded(tmp_path, WHOLE_ND))
     assert {name: stream.header[name] for name in ("model", "model_hash", "normalized")} == {
