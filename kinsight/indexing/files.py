@@ -95,10 +95,10 @@ def open_items(path: Path) -> pa.Table:
         raise altered(path, f"is no Arrow file ({error})") from None
 
 
-def open_structure(path: Path) -> Any:
-    """What faiss wrote. Raises Gone, DataError."""
+def open_structure(path: Path, *, mapped: bool = False) -> Any:
+    """What faiss wrote; mapped: its lists stay in the file. Raises Gone, DataError."""
     try:
-        return faiss.read_index(str(path))
+        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if mapped else 0)
     except RuntimeError as error:
         if not path.exists():
             raise Gone(path.name) from None

@@ -20,6 +20,7 @@ from kinsight.indexing.header import DATA_FILE, FileMark, IndexHeader, Segment, 
 from kinsight.indexing.structures import Structure
 from kinsight.neighbors import Metric
 from kinsight.neighbors.vectors import row_norms
+from kinsight.partition import Partition
 
 
 class Generation:
@@ -99,6 +100,18 @@ class Generation:
         self._mark(name)
         return name
 
+    def write_partition(self, partition: Partition | None) -> str | None:
+        """Write a learned partition; None where there is none."""
+        if partition is None:
+            return None
+        name = self._name("partition", "safetensors")
+        with storage.local_errors(self.folder), self.path(name).open("wb") as file:
+            file.write(partition.to_bytes())
+            file.flush()
+            os.fsync(file.fileno())
+        self._mark(name)
+        return name
+
     def write_array(self, name: str, array: np.ndarray) -> None:
         """Write an npy file."""
         with storage.local_errors(self.folder), self.path(name).open("wb") as file:
@@ -110,7 +123,8 @@ class Generation:
         """Write the header with these fields, and remove files of generations that are over. Gives the header."""
         segments = fields["segments"]
         named = [name for part in segments for name in (part.vectors, part.norms, part.items)]
-        named += [name for name in (fields["structure_file"], fields["deleted_file"]) if name is not None]
+        single = (fields["structure_file"], fields.get("partition_file"), fields["deleted_file"])
+        named += [name for name in single if name is not None]
         known = self.marks | (self.before.files if self.before else {}) | self.marks
         header = IndexHeader(
             kinsight=__version__,

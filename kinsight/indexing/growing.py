@@ -5,27 +5,35 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from kinsight import progress
 from kinsight.indexing.files import open_npy
 from kinsight.indexing.generation import Generation
 from kinsight.indexing.header import Segment
 from kinsight.indexing.index import Index
-from kinsight.indexing.structures import Structure, prepared
+from kinsight.indexing.learned import Learned
+from kinsight.indexing.structures import Hnsw, Structure, prepared
+from kinsight.indexing.tuning import tune
 from kinsight.neighbors import Metric
+from kinsight.neighbors.gallery import Gallery
 
 _BLOCK = 16_384
 Blocks = Iterator[tuple[np.ndarray, pa.Table]]
 
 
-def fill(structure: Structure, made: Generation, segment: Segment, dim: int, metric: Metric) -> None:
-    """Train and fill a structure from the vectors just written."""
+def fill(structure: Structure, made: Generation, segment: Segment, dim: int, metric: Metric) -> Structure:
+    """The structure trained and filled from the vectors just written, its settings found where they are to be."""
     if structure.num_train:
         progress.say(f"training    on {structure.num_train:,} vectors")
         row_M = _sample(segment.rows, structure.num_train, structure.settings)
         vector_ND, norm_N = _written(made, segment, dim)
         structure.train(prepared(vector_ND[row_M], norm_N[row_M], metric))
     add_rows(structure, made, segment, dim, metric)
+    if not isinstance(structure, Learned):
+        return structure
+    vector_ND, norm_N = _written(made, segment, dim)
+    return tune(structure, Gallery([torch.from_numpy(vector_ND)], torch.from_numpy(norm_N), metric))
 
 
 def add_rows(
@@ -33,12 +41,19 @@ def add_rows(
 ) -> None:
     """Put the rows of a segment from `start` on into a structure, in their order."""
     vector_ND, norm_N = _written(made, segment, dim)
-    step = 1024 if structure.num_train == 0 else _BLOCK  # a graph takes its time: the bar should move
+    step = 1024 if isinstance(structure, Hnsw) else _BLOCK  # a graph takes its time: the bar should move
     with progress.task("insert", segment.rows - start, "vectors") as task:
         for left in range(start, segment.rows, step):
             part_BD = vector_ND[left : left + step]
             structure.add(prepared(part_BD, norm_N[left : left + step], metric))
             task.advance(len(part_BD))
+    before = structure.num_rows - segment.rows
+
+    def rows(first: int, stop: int) -> np.ndarray:
+        here = slice(first - before, stop - before)
+        return prepared(vector_ND[here], norm_N[here], metric)
+
+    structure.spread(rows, before + start)
 
 
 def _sample(count: int, wanted: int, settings: Any) -> np.ndarray:

@@ -6,6 +6,7 @@
     norms-g000001.npy           float64 (n,), their lengths
     items-g000001.arrow         Arrow IPC file: id, label, uri, further columns
     structure-g000001.faiss     graph or lists over all rows; not for kind flat
+    partition-g000001.safetensors   the learned partition, for kind learned
     deleted-g000002.npy         int64, ascending: rows that searches leave out
 
 A write makes new files under a new generation's names, then swaps the header; files that neither it nor the header
@@ -27,7 +28,7 @@ from kinsight.errors import DataError, StorageError
 FORMAT = "kinsight-index"
 VERSION = 2
 HEADER = "index.json"
-DATA_FILE = re.compile(r"(vectors|norms|items|structure|deleted)-g(\d{6,})\.(npy|arrow|faiss)")
+DATA_FILE = re.compile(r"(vectors|norms|items|structure|partition|deleted)-g(\d{6,})\.(npy|arrow|faiss|safetensors)")
 _DIGEST, _DIGEST_SINCE = "digest", 2
 # MIGRATIONS[n] turns a header of version n into one of version n + 1; its digest has been checked before.
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: dict}  # version 1 had no digest
@@ -81,6 +82,7 @@ class IndexHeader(_Lenient):
     structure: dict[str, Any]
     segments: tuple[Segment, ...]
     structure_file: str | None = None
+    partition_file: str | None = None
     deleted_file: str | None = None
     files: dict[str, FileMark]
     previous: tuple[str, ...] = ()
@@ -90,7 +92,7 @@ class IndexHeader(_Lenient):
     def check(self) -> str:
         """Why the header contradicts itself; empty where it does not."""
         named = [name for part in self.segments for name in (part.vectors, part.norms, part.items)]
-        named += [name for name in (self.structure_file, self.deleted_file) if name is not None]
+        named += [name for name in (self.structure_file, self.partition_file, self.deleted_file) if name is not None]
         if sorted(named) != sorted(self.files):
             return "its files are not those of its parts"
         if odd := [name for name in named if not DATA_FILE.fullmatch(name)]:

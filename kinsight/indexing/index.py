@@ -1,25 +1,24 @@
 """An index opened for searching."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from kinsight import storage
 from kinsight.errors import DataError, SpecError
-from kinsight.indexing.files import Gone, altered, fetch, open_items, open_npy
+from kinsight.indexing.files import Gone
+from kinsight.indexing.filters import Where
 from kinsight.indexing.header import HEADER, IndexHeader, read_header
-from kinsight.indexing.items import Items
-from kinsight.indexing.settings import Settings, stored_settings
-from kinsight.indexing.structures import Structure, build_structure, prepared
-from kinsight.indexing.untyped import faiss
+from kinsight.indexing.learned import Learned
+from kinsight.indexing.parts import Parts, load
+from kinsight.indexing.refining import refine
+from kinsight.indexing.structures import Structure, prepared
 from kinsight.neighbors import Metric
-from kinsight.neighbors.gallery import Gallery
 from kinsight.neighbors.vectors import row_norms
 
 _ATTEMPTS = 20
@@ -28,8 +27,8 @@ _EFFORTS = (1, 4, 16)  # how much harder an approximate search tries before ever
 
 @dataclass(frozen=True)
 class Hits:
-    """similarity_QK: float32, best first, exact for every kind of index; cosine, inner product, or negated squared
-    distance, so larger is closer. row_QK: int64. Where there are fewer than k: -inf and -1.
+    """similarity_QK: float32, best first; cosine, inner product, or negated squared distance, so larger is closer;
+    exact, but of kind learned sums in float32. row_QK: int64. Where there are fewer than k: -inf and -1.
     """
 
     similarity_QK: Tensor
@@ -42,17 +41,24 @@ class Index:
     It stays as it was opened, whatever is written meanwhile. version: number of the write it shows.
     """
 
-    def __init__(self, address: storage.Address, header: IndexHeader, settings: Settings, parts: "_Parts") -> None:
-        self.address, self.header, self.settings = address, header, settings
+    def __init__(self, address: storage.Address, header: IndexHeader, parts: Parts) -> None:
+        self.address, self.header, self.settings = address, header, parts.settings
         self.kind, self.dim = header.kind, header.dim
         self.metric: Metric = header.metric
         self.model_hash, self.model, self.version = header.model_hash, header.model, header.generation
+        self._take(parts)
+
+    def _take(self, parts: Parts) -> None:
+        self._parts = parts
         self._gallery, self._items, self._structure = parts.gallery, parts.items, parts.structure
         self._live = parts.selector()
 
     @classmethod
-    def open(cls, address: storage.AddressLike) -> "Index":
+    def open(cls, address: storage.AddressLike, *, mapped: bool = False) -> "Index":
         """The index at an address, every file checked by size and SHA-256.
+
+        mapped: graph or lists stay on disk until a search looks into them, for indexes larger than memory; the vectors
+        always do.
 
         Raises StorageError where nothing is, DataError for what is incomplete, altered or of another format.
         """
@@ -60,7 +66,7 @@ class Index:
         header = read_header(place)
         for _ in range(_ATTEMPTS):
             try:
-                return cls(place, header, *_load(place, header))
+                return cls(place, header, load(place, header, mapped=mapped))
             except Gone as gone:
                 newer = read_header(place)
                 if newer.generation == header.generation:
@@ -89,20 +95,31 @@ class Index:
         """Names of the further columns."""
         return self.header.columns
 
-    def search(self, query_QD: Tensor, k: int, *, exclude_Q: Tensor | None = None) -> Hits:
+    def where(self, where: Where) -> "Index":
+        """The same index, of which searches find only items whose columns have these values: `{"label": ["a", "b"]}`.
+
+        What it takes is taken once; search it as often as wished. Raises SpecError for columns that are not there.
+        """
+        other = copy(self)
+        other._take(self._parts.only(where))
+        return other
+
+    def search(self, query_QD: Tensor, k: int, *, exclude_Q: Tensor | None = None, recall: float | None = None) -> Hits:
         """The k most similar items of each query, equal similarities by lower row.
 
-        query_QD: floating-point rows. exclude_Q: int64, a row per query to leave out, -1 for none.
-        Raises SpecError for k below 1, DataError for queries of another length, with NaN, infinity, or zero under
-        cosine.
+        query_QD: floating-point rows. exclude_Q: int64, a row per query to leave out, -1 for none. recall: take the
+        cheapest settings of a learned index that reached this recall@10 on held-out vectors; None: those it was built
+        with. Raises SpecError for k below 1, and for a recall that no settings are known for; DataError for queries of
+        another length, with NaN, infinity, or zero under cosine.
         """
         if k < 1:
             raise SpecError("index.k", "must be at least 1", field=f"k={k}")
         query_QD = self._checked(query_QD)
         exclude_Q = None if exclude_Q is None else exclude_Q.cpu()
-        if self._structure is None or not len(self):
+        structure = self._structure if recall is None else self._at(recall)
+        if structure is None or not len(self):
             return Hits(*self._gallery.topk(query_QD, k, exclude=exclude_Q))
-        return self._approximate(self._structure, query_QD, k, exclude_Q)
+        return self._approximate(structure, query_QD, k, exclude_Q)
 
     def rows_of(self, ids: Sequence[str | int]) -> np.ndarray:
         """int64 rows of items by id. Raises DataError naming ids that are not there."""
@@ -162,7 +179,7 @@ class Index:
             found = structure.candidates(ready_QD[todo_M.numpy()], wanted, effort, self._live)
             row_MN = torch.from_numpy(found)
             row_MN = torch.where(row_MN == exclude_Q[todo_M, None], -1, row_MN)
-            similarity_QK[todo_M], row_QK[todo_M] = self._gallery.rescore(query_QD[todo_M], row_MN, k)
+            similarity_QK[todo_M], row_QK[todo_M] = self._ordered(structure, query_QD, ready_QD, todo_M, row_MN, k)
             todo_M = ((row_QK >= 0).sum(1) < available_Q.clamp(max=k)).nonzero().squeeze(1)
             if not len(todo_M):
                 break
@@ -170,6 +187,39 @@ class Index:
             exact = self._gallery.topk(query_QD[todo_M], k, exclude=exclude_Q[todo_M])
             similarity_QK[todo_M], row_QK[todo_M] = exact
         return Hits(similarity_QK, row_QK)
+
+    def _ordered(
+        self, structure: Structure, query_QD: Tensor, ready_QD: np.ndarray, todo_M: Tensor, row_MN: Tensor, k: int
+    ) -> tuple[Tensor, Tensor]:
+        """The k best of the candidates `row_MN` of the queries `todo_M`."""
+        if not isinstance(structure, Learned):
+            return self._gallery.rescore(query_QD[todo_M], row_MN, k)
+        return refine(
+            ready_QD[todo_M.numpy()],
+            self._gallery.segments,
+            row_MN.numpy(),
+            k,
+            self.metric,
+            self._gallery.scale_N,
+            repeated=structure.settings.copies is not None,
+        )
+
+    def _at(self, recall: float) -> Structure:
+        """The structure set to reach a recall."""
+        if not isinstance(self._structure, Learned):
+            raise SpecError(
+                "index.recall", f"has no effect on an index of kind {self.kind}", field=f"recall={recall:g}"
+            )
+        levels = [level for level in self._structure.settings.levels if level.recall >= recall]
+        if not levels:
+            known = ", ".join(f"{level.recall:g}" for level in self._structure.settings.levels)
+            raise SpecError(
+                "index.recall",
+                f"no settings that reach it are known; there are some for {known or 'none: its settings were given'}",
+                field=f"recall={recall:g}",
+                remedy="build with index.recall, or from a partition of fewer or larger lists",
+            )
+        return self._structure.at(min(levels, key=lambda level: level.cost))
 
     def _checked(self, query_QD: Tensor) -> Tensor:
         if query_QD.ndim != 2 or query_QD.shape[1] != self.dim:
@@ -186,63 +236,3 @@ class Index:
         if len(row_N) and not 0 <= int(row_N.min()) <= int(row_N.max()) < self.num_rows:
             raise SpecError("index.row", f"rows are numbered from 0 to {self.num_rows - 1}", field="rows")
         return row_N
-
-
-@dataclass(frozen=True)
-class _Parts:
-    gallery: Gallery
-    items: Items
-    structure: Structure | None
-
-    def selector(self) -> Any | None:
-        """What tells faiss which rows count; None: all."""
-        if self.structure is None or not len(self.gallery.dead_M):
-            return None
-        live_N = np.ones(len(self.gallery), bool)
-        live_N[self.gallery.dead_M.numpy()] = False
-        return faiss.IDSelectorBitmap(np.packbits(live_N, bitorder="little"))
-
-
-def _load(place: storage.Address, header: IndexHeader) -> tuple[Settings, _Parts]:
-    paths = {name: fetch(place, name, mark) for name, mark in header.files.items()}
-    settings = _settings(place, header)
-    rows, dim = header.rows, header.dim
-    live_N = np.ones(rows, bool)
-    if header.deleted_file is not None:
-        live_N[_deleted(paths[header.deleted_file], rows, rows - header.live)] = False
-    segments = [open_npy(paths[part.vectors], np.float32, part.rows, dim) for part in header.segments]
-    norms = [open_npy(paths[part.norms], np.float64, part.rows) for part in header.segments]
-    norm_N = torch.cat(norms) if norms else torch.zeros(0, dtype=torch.float64)
-    gallery = Gallery(segments, norm_N, header.metric, live_N=torch.from_numpy(live_N))
-    tables = [_items(paths[part.items], part.rows, header) for part in header.segments]
-    id_type = pa.int64() if header.id_type == "int64" else pa.string()
-    stored = paths[header.structure_file] if header.structure_file is not None else None
-    structure = build_structure(settings, dim, header.metric, stored)
-    if structure is not None and (structure.faiss.ntotal, structure.faiss.d) != (rows, dim):
-        found = f"holds {structure.faiss.ntotal} vectors of length {structure.faiss.d}"
-        raise altered(place, f"{header.structure_file} {found}, {HEADER} says {rows} of {dim}")
-    return settings, _Parts(gallery, Items(tables, live_N, id_type), structure)
-
-
-def _settings(place: storage.Address, header: IndexHeader) -> Settings:
-    try:
-        return stored_settings(header.kind, header.structure)
-    except ValidationError as error:
-        first: Any = error.errors(include_url=False)[0]
-        raise altered(
-            place.child(HEADER), f"{header.kind}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-        ) from None
-
-
-def _deleted(path: Any, rows: int, expected: int) -> np.ndarray:
-    row_M = open_npy(path, np.int64, expected).numpy()
-    if expected and (int(row_M.min()) < 0 or int(row_M.max()) >= rows or bool((np.diff(row_M) <= 0).any())):
-        raise altered(path, f"does not hold ascending rows below {rows}")
-    return row_M
-
-
-def _items(path: Any, rows: int, header: IndexHeader) -> pa.Table:
-    table = open_items(path)
-    if len(table) != rows or table.column_names != ["id", "label", "uri", *header.columns]:
-        raise altered(path, f"holds {len(table)} items with columns {', '.join(table.column_names)}")
-    return table

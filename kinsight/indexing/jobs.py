@@ -10,18 +10,20 @@ import pyarrow as pa
 from kinsight import progress, storage
 from kinsight.data.streaming import Block, EmbeddingStream, open_embeddings
 from kinsight.errors import DataError, SpecError
-from kinsight.indexing.belonging import refuse_other
+from kinsight.indexing.belonging import fitting_partition, refuse_other
 from kinsight.indexing.duplicates import decide_repeats
 from kinsight.indexing.generation import Generation
 from kinsight.indexing.growing import Blocks, absorb, add_rows, fill, old_blocks
 from kinsight.indexing.header import read_header
 from kinsight.indexing.index import Index
+from kinsight.indexing.kinds import build_structure
 from kinsight.indexing.lock import writing
 from kinsight.indexing.outputs import carried, counted, printed, to_replace, writable
 from kinsight.indexing.settings import decide, describe
 from kinsight.indexing.source import choose_columns, items_of, known_columns
-from kinsight.indexing.structures import build_structure
 from kinsight.indexing.summary import say_state
+from kinsight.neighbors import Metric
+from kinsight.partition import Partition
 from kinsight.specs.index import IndexAdd, IndexBuild, IndexDelete
 from kinsight.specs.load import of
 
@@ -35,8 +37,10 @@ def build(spec: IndexBuild | Mapping[str, Any], *, overwrite: bool = False) -> s
     """
     spec = of(IndexBuild, spec)
     place, stream = writable(spec.output), open_embeddings(spec.embeddings)
-    settings = decide(spec.index, stream.count, stream.dim)
-    progress.say(f"index       {describe(settings)}; {spec.metric}, {stream.count:,} vectors of length {stream.dim}")
+    partition = None if spec.partition is None else fitting_partition(spec.partition, stream)
+    metric = _metric(spec, partition)
+    settings = decide(spec.index, stream.count, stream.dim, partition)
+    progress.say(f"index       {describe(settings)}; {metric}, {stream.count:,} vectors of length {stream.dim}")
     with writing(place):
         before = to_replace(place, overwrite)
         columns = choose_columns(_first(stream), spec.id_column, spec.columns, str(stream.place))
@@ -45,15 +49,16 @@ def build(spec: IndexBuild | Mapping[str, Any], *, overwrite: bool = False) -> s
         with Generation(place, before) as made:
             start = 0 if spec.id_column is None else None
             blocks = items_of(stream, columns, stream.class_names, start)
-            segment = made.write_rows(counted(blocks, "read", stream.count), stream.dim, spec.metric)
+            segment = made.write_rows(counted(blocks, "read", stream.count), stream.dim, metric)
             assert segment is not None, "embeddings are never empty"
-            structure = build_structure(settings, stream.dim, spec.metric)
+            structure = build_structure(settings, stream.dim, metric, partition)
             if structure is not None:
-                fill(structure, made, segment, stream.dim, spec.metric)
+                structure = fill(structure, made, segment, stream.dim, metric)
+                settings = structure.settings
             header = made.publish(
                 **_origin(stream),
                 kind=settings.kind,
-                metric=spec.metric,
+                metric=metric,
                 dim=stream.dim,
                 rows=segment.rows,
                 live=segment.rows,
@@ -61,14 +66,30 @@ def build(spec: IndexBuild | Mapping[str, Any], *, overwrite: bool = False) -> s
                 id_column=spec.id_column,
                 next_id=segment.rows if spec.id_column is None else None,
                 columns=tuple(field.name for field in columns.kept),
-                structure=settings.model_dump(exclude={"kind"}),
+                structure=settings.model_dump(mode="json", exclude={"kind"}),
                 segments=(segment,),
                 structure_file=made.write_structure(structure),
+                partition_file=made.write_partition(partition),
                 deleted_file=None,
                 spec=printed(spec),
             )
     say_state(place, header)
     return spec.output
+
+
+def _metric(spec: IndexBuild, partition: Partition | None) -> Metric:
+    """The metric asked for; a learned partition's own, which it may not differ from."""
+    if partition is None:
+        return spec.metric
+    theirs = partition.header.metric
+    if "metric" in spec.model_fields_set and spec.metric != theirs:
+        raise SpecError(
+            "index.setting",
+            f"the partition was learned for {theirs}",
+            field=f"metric={spec.metric}",
+            remedy=f"leave it out, or learn a partition with metric {spec.metric}",
+        )
+    return theirs
 
 
 def add(spec: IndexAdd | Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ _CARRIED = (
     "model_hash",
     "normalized",
     "structure",
+    "partition_file",
     "spec",
 )
 
@@ -68,8 +69,10 @@ def writable(address: str) -> storage.Address:
 
 def printed(spec: Spec) -> dict[str, Any]:
     """The settings as they are stored: addresses without signatures."""
-    tree = as_tree(spec)
-    return {
-        name: str(storage.Address.parse(value)) if isinstance(value, str) and "://" in value else value
-        for name, value in tree.items()
-    }
+    return {name: _unsigned(value) for name, value in as_tree(spec).items()}
+
+
+def _unsigned(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_unsigned(one) for one in value]
+    return str(storage.Address.parse(value)) if isinstance(value, str) and "://" in value else value

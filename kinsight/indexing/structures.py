@@ -1,21 +1,24 @@
 """How the vectors near a query are found without comparing all of them: one class per kind of index.
 
-A structure proposes rows; `Index` puts them into order by exact similarities. So a further kind, a learned partition
-say, is a settings class beside these, an arm in `build_structure`, and these methods.
+A structure proposes rows; `Index` puts them into order by the full vectors. So a further kind is a settings class, an
+arm in `kinds.build_structure`, and these methods.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any
 
 import numpy as np
 import torch
 
-from kinsight.indexing.files import open_structure
 from kinsight.indexing.settings import Settings
 from kinsight.indexing.untyped import faiss
 from kinsight.neighbors import Metric
-from kinsight.specs.index import FlatIndex, HnswIndex, IvfIndex, IvfPqIndex
+from kinsight.specs.index import HnswIndex, IvfIndex, IvfPqIndex
+
+Vectors = Callable[[int, int], np.ndarray]
+"""Rows from one number up to before another, float32 as `prepared` gives them."""
 
 _TRAIN_ROUNDS = 12  # of k-means; more move the centres hardly, and cost as much each
 
@@ -58,6 +61,18 @@ class Structure(ABC):
         # faiss.contrib.torch_utils, which other libraries import, replaces `search` by one without params.
         search = getattr(self.faiss, "search_numpy", self.faiss.search)
         return search(query_QD, wanted, params=self.parameters(wanted, effort, live))[1]
+
+    @property
+    def num_rows(self) -> int:
+        """Rows it holds."""
+        return self.faiss.ntotal
+
+    def spread(self, vectors: Vectors, start: int) -> None:  # noqa: B027 - most have nothing to do
+        """What is to be done once all rows are in; those from `start` on are new. vectors: gives their rows."""
+
+    def holds(self, rows: int, dim: int) -> bool:
+        """Whether it is of so many vectors of this length."""
+        return self.faiss.ntotal == rows and self.faiss.d == dim
 
     def save(self, path: Path) -> None:
         """Write to a local file."""
@@ -122,20 +137,6 @@ class Ivf(Structure):
         assert self.settings.nprobe and self.settings.lists
         nprobe = min(self.settings.lists, effort * self.settings.nprobe)
         return faiss.SearchParametersIVF(nprobe=nprobe, sel=live)
-
-
-def build_structure(settings: Settings, dim: int, metric: Metric, stored: Path | None = None) -> Structure | None:
-    """The structure for decided settings, empty or as stored; None for kind flat, which needs none."""
-    loaded = open_structure(stored) if stored is not None else None
-    match settings:
-        case FlatIndex():
-            return None
-        case HnswIndex():
-            return Hnsw(settings, dim, metric, loaded)
-        case IvfIndex() | IvfPqIndex():
-            return Ivf(settings, dim, metric, loaded)
-        case _:
-            assert_never(settings)
 
 
 def prepared(vector_ND: np.ndarray, norm_N: np.ndarray, metric: Metric) -> np.ndarray:

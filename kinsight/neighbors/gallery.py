@@ -27,7 +27,8 @@ class Gallery:
     """Rows to search in.
 
     segments: float32 (N_i, D) on the CPU, one after the other the gallery's N rows. norm_N: their lengths, float64, as
-    `row_norms` gives them. live_N: bool, rows that take part; default: all.
+    `row_norms` gives them. live_N: bool, rows that take part; default: all. scale_N: float32, what products with rows
+    are multiplied by under cosine; the squared lengths under l2.
     """
 
     def __init__(
@@ -47,11 +48,11 @@ class Gallery:
         self._longest = float(present_N.max()) if self.num_live else 0.0
         positive_N = present_N[present_N > 0]
         self._shortest = float(positive_N.min()) if len(positive_N) else 1.0
-        self._scale_N = torch.ones(0)
+        self.scale_N = torch.ones(0)
         if metric == "cosine":
-            self._scale_N = norm_N.clamp(min=1 / _ORDINARY).reciprocal().float()
+            self.scale_N = norm_N.clamp(min=1 / _ORDINARY).reciprocal().float()
         elif metric == "l2":
-            self._scale_N = norm_N.square().float()
+            self.scale_N = norm_N.square().float()
 
     def __len__(self) -> int:
         return len(self.norm_N)
@@ -151,9 +152,9 @@ class Gallery:
         for start, segment in zip(self.starts_S1.tolist(), self.segments, strict=False):
             score_BN[:, start : start + len(segment)] = query_BD @ segment.T
         if self.metric == "cosine":
-            score_BN.mul_(self._scale_N).div_(norm_B[:, None].float())
+            score_BN.mul_(self.scale_N).div_(norm_B[:, None].float())
         elif self.metric == "l2":
-            score_BN.mul_(2).sub_(self._scale_N)
+            score_BN.mul_(2).sub_(self.scale_N)
         return score_BN
 
     def _error(self, longest: float) -> float:

@@ -1,6 +1,6 @@
 """The `index` jobs: build, add, delete, info."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -77,8 +77,73 @@ class IvfPqIndex(_Lists):
     )
 
 
+class CopiesSpec(Spec):
+    """Vectors put into further lists, so that a search finds its neighbours in fewer of them."""
+
+    rule: Literal["misses", "ratio", "probability", "soar", "air"] = Field(
+        default="misses",
+        description="which vectors: those that searches by their neighbours miss; by the ratio of distances (IVFast); "
+        "by the router's probability; by residuals at right angles (SOAR) or opposed (AIR)",
+    )
+    budget: float = Field(default=0.0, ge=0, le=5, description="further copies, of a vector on average; 0: none")
+
+    @model_validator(mode="after")
+    def _some(self) -> "CopiesSpec":
+        if self.rule != "misses" and not self.budget:
+            raise ValueError("copies.rule has no effect: copies.budget is 0")
+        return self
+
+
+class LearnedIndex(Spec):
+    """Lists of a learned partition (`kinsight partition`): vectors by their principal components, compressed if wished,
+    are looked through in the lists its router chooses, and the full vectors put into order what comes of it.
+    """
+
+    kind: Literal["learned"] = "learned"
+    payload: Literal["flat", "fp16", "sq8", "pq", "fastscan", "rabitq"] = Field(
+        default="sq8",
+        description="what lists hold of a vector: 32 or 16 bits or one byte a number, product codes of 8 bits, of 4 "
+        "bits that are looked through in registers, or a bit a number",
+    )
+    subvectors: int | None = Field(
+        default=None, ge=1, le=4096, description=f"parts of a product code; must divide the routed length; {_NULL}"
+    )
+    copies: CopiesSpec = Field(default=CopiesSpec(), description="vectors in several lists")
+    recall: float | None = Field(
+        default=None,
+        ge=0.1,
+        le=0.999,
+        description="recall@10 that settings are sought for, on vectors the partition held out; null: 0.95, unless "
+        "nprobe, mass or refine are given",
+    )
+    nprobe: int | None = Field(default=None, ge=1, le=2**22, description="lists a search looks into, at most")
+    mass: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="share of its neighbours, by the router's account, at which a query looks into no further list",
+    )
+    refine: float | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="candidates for each neighbour wanted that full vectors put into order",
+    )
+    seed: int = _SEED
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "LearnedIndex":
+        if self.recall is not None and (self.nprobe or self.mass or self.refine):
+            raise ValueError(f"index.recall={self.recall:g}: finds nprobe, mass and refine; give it or them")
+        if self.subvectors is not None and self.payload not in ("pq", "fastscan"):
+            raise ValueError(f"index.subvectors has no effect: payload {self.payload} has no product codes")
+        return self
+
+
 IndexKind = Annotated[
-    FlatIndex | HnswIndex | IvfIndex | IvfPqIndex, Field(discriminator="kind"), default_tag("kind", "flat")
+    FlatIndex | HnswIndex | IvfIndex | IvfPqIndex | LearnedIndex,
+    Field(discriminator="kind"),
+    default_tag("kind", "flat"),
 ]
 
 
@@ -90,8 +155,8 @@ class _OnIndex(Spec):
 
 class _FromEmbeddings(Spec):
     embeddings: str = Field(
-        description="address of stored embeddings: what `kinsight embed` wrote, or one .npy file, or a folder that "
-        "holds vectors.npy",
+        description="address of stored embeddings: what `kinsight embed` wrote, a folder that holds vectors.npy, or a "
+        ".npy, .fvecs, .bvecs, .hdf5 (data set train) or .parquet file (column vector, and further ones)",
         json_schema_extra={"positional": True},
     )
 
@@ -102,6 +167,9 @@ class IndexBuild(_FromEmbeddings):
     job: Literal["index build"] = "index build"
     output: str = Field(description="address of the index's folder")
     index: IndexKind = Field(default=FlatIndex(), description="how vectors are found")
+    partition: str | None = Field(
+        default=None, description="address of a learned partition, for index kind learned, which it implies"
+    )
     metric: Literal["cosine", "ip", "l2"] = Field(
         default="cosine", description="similarity: cosine, inner product, or negated squared distance"
     )
@@ -111,6 +179,26 @@ class IndexBuild(_FromEmbeddings):
     columns: list[str] | None = Field(
         default=None, description="further columns of the embeddings to keep; null: all of them"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _implied_kind(cls, tree: Any) -> Any:
+        """A partition says which kind is meant."""
+        if isinstance(tree, dict) and tree.get("partition") is not None:
+            index = tree.get("index", {})
+            if isinstance(index, dict) and "kind" not in index:
+                return tree | {"index": index | {"kind": "learned"}}
+        return tree
+
+    @model_validator(mode="after")
+    def _partition_for_learned(self) -> "IndexBuild":
+        if isinstance(self.index, LearnedIndex) and self.partition is None:
+            raise ValueError(
+                "index.kind=learned: needs a partition; learn one: kinsight partition VECTORS --output DIR"
+            )
+        if self.partition is not None and not isinstance(self.index, LearnedIndex):
+            raise ValueError(f"partition={self.partition}: has no effect on index.kind={self.index.kind}")
+        return self
 
 
 class IndexAdd(_FromEmbeddings, _OnIndex):

@@ -1,0 +1,278 @@
+"""Lists of a learned partition: the router chooses a query's lists, faiss looks through them.
+
+Vectors lie in the lists by their routed form (principal components, compressed if wished), under their rows' numbers, a
+copy under the number of its vector. What the lists propose, `refining` puts into order by the full vectors.
+
+Shapes: Q queries, L lists, R routed dimensions, P lists of a query at most, C lists of a vector at most.
+"""
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kinsight import progress
+from kinsight.indexing.settings import Level, Tuned
+from kinsight.indexing.structures import Structure, Vectors
+from kinsight.indexing.untyped import faiss
+from kinsight.partition import Partition
+from kinsight.partition.copies import Candidates, by_misses, by_probability, by_ratio, by_residual, place
+
+LEAST_K = 10  # neighbours that candidates are reckoned for at least: of very few, the best may not be among them
+_AT_ONCE = 4096
+_NEIGHBORS = 20  # of a vector, by whose lists it is decided which searches miss it
+_NEIGHBOR_LISTS = 0.05  # share of the lists they are sought in
+_RESIDUAL_WEIGHT = 1.0
+_TRAIN_PER_CODE = 64
+_SQ8_TRAIN = 100_000
+
+
+class Learned(Structure):
+    """rows: how many rows the stored lists hold, copies not counted."""
+
+    def __init__(self, settings: Tuned, partition: Partition, stored: Any | None, rows: int = 0) -> None:
+        self._settings, self.partition, self._rows = settings, partition, rows
+        self.faiss = stored or _new_lists(settings, partition)
+        self._ready()
+
+    @property
+    def settings(self) -> Tuned:
+        return self._settings
+
+    @property
+    def num_train(self) -> int:
+        match self.settings.payload:
+            case "flat" | "fp16" | "rabitq":
+                return 0
+            case "sq8":
+                return _SQ8_TRAIN
+            case "pq":
+                return _TRAIN_PER_CODE * 256
+            case "fastscan":
+                return _TRAIN_PER_CODE * 256  # of 16 codes: more cost little
+
+    @property
+    def num_rows(self) -> int:
+        return self._rows
+
+    @property
+    def entries_L(self) -> Tensor:
+        """Entries of each list, copies counted: int64 (L,)."""
+        lists = self.faiss.invlists
+        return torch.tensor([lists.list_size(number) for number in range(self.faiss.nlist)])
+
+    @property
+    def multiply_adds(self) -> int:
+        """Of one query's routing: its principal components and the router."""
+        projection = self.partition.space.projection
+        return self.partition.router.multiply_adds + (0 if projection is None else projection.axes_DE.numel())
+
+    def holds(self, rows: int, dim: int) -> bool:
+        return self.faiss.ntotal >= rows and self.faiss.d == self.partition.space.routed_dim and dim == self._dim
+
+    def at(self, level: Level) -> "Learned":
+        """The same lists, searched with other settings."""
+        other = copy.copy(self)
+        other._settings = self.settings.model_copy(
+            update={"nprobe": level.nprobe, "mass": level.mass, "refine": level.refine}
+        )
+        return other
+
+    def with_levels(self, levels: tuple[Level, ...]) -> "Learned":
+        """The same with levels to choose from."""
+        other = copy.copy(self)
+        other._settings = self.settings.model_copy(update={"levels": levels})
+        return other
+
+    def num_candidates(self, k: int) -> int:
+        assert self.settings.refine
+        return max(k, math.ceil(self.settings.refine * max(k, LEAST_K)))
+
+    def train(self, sample_MD: np.ndarray) -> None:
+        faiss.omp_set_num_threads(torch.get_num_threads())
+        routed_MR = self.partition.space.rows(torch.from_numpy(sample_MD))
+        self.faiss.train(routed_MR.numpy())
+
+    def add(self, vector_BD: np.ndarray) -> None:
+        routed_BR = self.partition.space.rows(torch.from_numpy(vector_BD))
+        row_B = np.arange(self._rows, self._rows + len(vector_BD))
+        self._append(routed_BR, row_B, self.partition.clusters.assign(routed_BR)[0].numpy())
+        self._rows += len(vector_BD)
+
+    def spread(self, vectors: Vectors, start: int) -> None:
+        """Put copies of the rows from `start` on into further lists, within the budget of them all."""
+        self._ready()
+        copies = self.settings.copies
+        if copies is None or start == self._rows:
+            return
+        home_N = self._homes()
+        found = []
+        with progress.task("copies", self._rows - start, "vectors") as task:
+            for first in range(start, self._rows, _AT_ONCE):
+                stop = min(first + _AT_ONCE, self._rows)
+                pairs = self._pairs(vectors(first, stop), home_N, first)
+                found.append(Candidates(pairs.vector_E + (first - start), pairs.list_E, pairs.gain_E))
+                task.advance(stop - first)
+        joined = Candidates(*(torch.cat([getattr(each, name) for each in found]) for name in _PAIRS))
+        list_NC = place(home_N[start:], joined, copies.budget)[:, 1:].numpy()
+        for first in range(start, self._rows, _AT_ONCE):
+            stop = min(first + _AT_ONCE, self._rows)
+            row_E, place_E = (list_NC[first - start : stop - start] >= 0).nonzero()
+            if len(row_E):
+                routed_BR = self.partition.space.rows(torch.from_numpy(vectors(first, stop)))
+                self._append(routed_BR[row_E], row_E + first, list_NC[first - start + row_E, place_E])
+        self._ready()
+
+    def candidates(self, query_QD: np.ndarray, wanted: int, effort: int, live: Any | None) -> np.ndarray:
+        return self.looked_through(query_QD, wanted, effort, live)[0]
+
+    def looked_through(
+        self, query_QD: np.ndarray, wanted: int, effort: int, live: Any | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `candidates`, nearest first, a vector with copies as often as it was met; and the lists of each query,
+        int64 (Q, P), -1 for none.
+        """
+        faiss.omp_set_num_threads(torch.get_num_threads())
+        row_QN = np.empty((len(query_QD), wanted), np.int64)
+        lists = []
+        for start in range(0, len(query_QD), _AT_ONCE):
+            here = slice(start, min(start + _AT_ONCE, len(query_QD)))
+            routed_BR = self.partition.space.ready_queries(torch.from_numpy(query_QD[here]))
+            list_BP = self._lists(routed_BR, effort)
+            self._search(routed_BR, list_BP, row_QN[here], live)
+            lists.append(list_BP.numpy())
+        return row_QN, np.concatenate(lists) if lists else np.empty((0, 1), np.int64)
+
+    def parameters(self, wanted: int, effort: int, live: Any | None) -> Any:
+        return faiss.SearchParametersIVF(sel=live)
+
+    def _ready(self) -> None:
+        """What searches read, after lists have changed."""
+        self._dim = self.partition.space.dim
+        router = self.partition.router
+        self._log_size_L = self.entries_L.clamp_min(1).float().log()
+        self._weight_LR, self._bias_L = router.weight.detach(), router.bias.detach() - self._log_size_L
+        self._scanned = faiss.IndexIVFPQFastScan(self.faiss) if self.settings.payload == "fastscan" else self.faiss
+
+    def _lists(self, routed_BR: Tensor, effort: int) -> Tensor:
+        """The lists of each query, those of most expected yield first: int64 (B, P), -1 behind those it needs."""
+        assert self.settings.nprobe
+        probes = min(len(self._bias_L), effort * self.settings.nprobe)
+        with torch.inference_mode():
+            yield_BL = torch.addmm(self._bias_L, routed_BR, self._weight_LR.T)
+            if self.partition.router.network is not None:
+                yield_BL += self.partition.router.network(routed_BR)
+            top_BP, list_BP = yield_BL.topk(probes, dim=1)
+            if self.settings.mass is None or effort > 1:
+                return list_BP.contiguous()
+            # the share of the neighbours is without the price of the size: of all lists, and of those chosen
+            whole_B1 = (yield_BL + self._log_size_L).logsumexp(1, keepdim=True)
+            share_BP = (top_BP + self._log_size_L[list_BP] - whole_B1).exp()
+            enough_BP = share_BP.cumsum(1) - share_BP >= self.settings.mass
+            return list_BP.masked_fill_(enough_BP, -1).contiguous()
+
+    def _search(self, routed_BR: Tensor, list_BP: Tensor, row_BN: np.ndarray, live: Any | None) -> None:
+        distance_BN = np.empty(row_BN.shape, np.float32)
+        ready_BR, list_np = np.ascontiguousarray(routed_BR.numpy()), list_BP.numpy()
+        coarse_BP = self._coarse(routed_BR, list_BP)
+        parameters = faiss.SearchParametersIVF(nprobe=list_np.shape[1], sel=live)
+        self._scanned.search_preassigned_c(
+            len(ready_BR), faiss.swig_ptr(ready_BR), row_BN.shape[1], faiss.swig_ptr(list_np),
+            faiss.swig_ptr(coarse_BP), faiss.swig_ptr(distance_BN), faiss.swig_ptr(row_BN), False, parameters,
+        )  # fmt: skip
+
+    def _coarse(self, routed_BR: Tensor, list_BP: Tensor) -> np.ndarray:
+        """Squared distances to the lists' centres, which codes of residuals count from; zeros for other payloads."""
+        if self.settings.payload not in _RESIDUAL:
+            return np.zeros(list_BP.shape, np.float32)
+        centre_LR = self.partition.clusters.centre_LD
+        square_BL = centre_LR.square().sum(1) - 2 * routed_BR @ centre_LR.T
+        chosen_BP = square_BL.gather(1, list_BP.clamp_min(0)) + routed_BR.square().sum(1, keepdim=True)
+        return np.ascontiguousarray(chosen_BP.numpy())
+
+    def _append(self, routed_BR: Tensor, row_B: np.ndarray, list_B: np.ndarray) -> None:
+        faiss.omp_set_num_threads(torch.get_num_threads())
+        # named, not temporary: faiss takes pointers
+        vector_BR = np.ascontiguousarray(routed_BR.numpy())
+        id_B, home_B = np.ascontiguousarray(row_B, np.int64), np.ascontiguousarray(list_B, np.int64)
+        swig = faiss.swig_ptr
+        self.faiss.add_core(len(vector_BR), swig(vector_BR), swig(id_B), swig(home_B))
+
+    def _homes(self) -> Tensor:
+        """A list of each row, int64 (rows,)."""
+        home_N = np.full(self._rows, -1, np.int64)
+        lists = self.faiss.invlists
+        for number in range(self.faiss.nlist):
+            if size := lists.list_size(number):
+                home_N[faiss.rev_swig_ptr(lists.get_ids(number), size)] = number
+        return torch.from_numpy(home_N)
+
+    def _pairs(self, vector_BD: np.ndarray, home_N: Tensor, first: int) -> Candidates:
+        """Copies that these rows may get; their numbers count from `first`."""
+        home_B = home_N[first : first + len(vector_BD)]
+        assert self.settings.copies is not None
+        if self.settings.copies.rule == "misses":
+            return self._missed(vector_BD, home_N, home_B, first)
+        routed_BR = self.partition.space.rows(torch.from_numpy(vector_BD))
+        clusters = self.partition.clusters
+        match self.settings.copies.rule:
+            case "ratio":
+                return by_ratio(torch.cdist(routed_BR, clusters.centre_LD).clamp_min(1e-12).reciprocal(), home_B)
+            case "probability":
+                with torch.inference_mode():
+                    return by_probability(self.partition.router(routed_BR).log_softmax(1), home_B)
+            case rule:
+                return by_residual(routed_BR, clusters, home_B, weight=_RESIDUAL_WEIGHT, parallel=rule == "soar")
+
+    def _missed(self, vector_BD: np.ndarray, home_N: Tensor, home_B: Tensor, first: int) -> Candidates:
+        """A vector's neighbours as queries: those that look into their own list first and do not find it there."""
+        probes = max(4, round(_NEIGHBOR_LISTS * self.faiss.nlist))
+        wide = self.at(Level(recall=0, reached=0, nprobe=probes, refine=1, scanned=0, cost=0))
+        near_BK = torch.from_numpy(wide.candidates(vector_BD, _NEIGHBORS + 1, 1, None))
+        own_B = torch.arange(first, first + len(vector_BD))
+        near_BK = torch.where(near_BK == own_B[:, None], -1, near_BK)
+        there_BK = near_BK >= 0
+        row_E, rank_E = there_BK.nonzero(as_tuple=True)
+        weight_E = torch.linspace(1.5, 0.5, near_BK.shape[1])[rank_E]
+        probe_E1 = home_N[near_BK[row_E, rank_E]][:, None]
+        return by_misses(probe_E1, row_E[:, None], home_B, self.faiss.nlist, weight_E[:, None])
+
+    def save(self, path: Path) -> None:
+        faiss.write_index(self.faiss, str(path))
+
+
+_PAIRS = ("vector_E", "list_E", "gain_E")
+_RESIDUAL = ("pq", "rabitq")
+
+
+def _new_lists(settings: Tuned, partition: Partition) -> Any:
+    centre_LR = np.ascontiguousarray(partition.clusters.centre_LD.numpy())
+    lists, dim = centre_LR.shape
+    quantizer = faiss.IndexFlatL2(dim)
+    quantizer.add(centre_LR)
+    l2 = faiss.METRIC_L2
+    index: Any
+    match settings.payload:
+        case "flat":
+            index = faiss.IndexIVFFlat(quantizer, dim, lists, l2)
+        case "fp16" | "sq8":
+            codec = faiss.ScalarQuantizer
+            kind = codec.QT_fp16 if settings.payload == "fp16" else codec.QT_8bit
+            index = faiss.IndexIVFScalarQuantizer(quantizer, dim, lists, kind, l2, False)
+        case "rabitq":
+            index = faiss.IndexIVFRaBitQ(quantizer, dim, lists, l2)
+        case payload:
+            bits = 8 if payload == "pq" else 4
+            index = faiss.IndexIVFPQ(quantizer, dim, lists, settings.subvectors, bits, l2)
+            index.pq.cp.seed = settings.seed
+            index.pq.cp.min_points_per_centroid = 1
+            index.by_residual = payload == "pq"  # FastScan: one table of a query serves all of its lists
+    index.own_fields = True
+    quantizer.this.disown()
+    if settings.payload in ("flat", "fp16"):
+        index.is_trained = True
+    return index
