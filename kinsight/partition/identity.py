@@ -3,9 +3,10 @@
 Two recalls: of a query's true rows, the share that is in the lists looked into; and of the queries, the share whose
 nearest vector in these lists is a true row (top-1).
 
-Memory: the base is read in parts of about 1 GB, and again for top-1. Of each of its N vectors there remain its list, F
-further lists, their gain and their place in the order of copies: 4 + 16 F bytes, and as much again while they are
-sorted. Of Q queries and the most lists P: 12 bytes for each of Q times P, and 12 for each cell of the table.
+Memory: the base is read in parts of 1 GB, a million rows at most, and again for top-1; a part is held three times. Of
+each of its N vectors there remain its list, F further lists, their gain and their place in the order of copies: 4 + 16 F
+bytes, and nearly as much again while they are sorted. Q queries that look into P lists: 24 bytes for each of Q times P,
+and 12 for each query and cell of the table.
 
 Shapes: Q queries, K true rows, N base vectors, L lists, P numbers of lists, S budgets of copies, R dimensions.
 """
@@ -28,7 +29,7 @@ from kinsight.partition.seek import Best, Visits, best_in_block, entries_of
 from kinsight.partition.space import Space
 from kinsight.partition.work import Work
 
-_PART_BYTES = 1 << 30
+_PART_BYTES, _PART_ROWS = 1 << 30, 1 << 20
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,6 @@ def _nearest(
 
 
 def _parts(base: VectorFile) -> Iterator[tuple[int, int]]:
-    step = max(1 << 16, _PART_BYTES // (4 * base.dim))
+    step = min(_PART_ROWS, max(1 << 16, _PART_BYTES // (4 * base.dim)))
     for start in range(0, len(base), step):
         yield start, min(start + step, len(base))

@@ -45,7 +45,7 @@ class Work:
         path = self._path(name)
         if path.exists():
             return load_file(path)
-        made = make()
+        made = {name: each.detach().cpu() for name, each in make().items()}  # where those that were kept would be
         self._write(path, made)
         return made
 

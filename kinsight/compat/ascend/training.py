@@ -69,19 +69,20 @@ class Training:
                 remedy="give the --save_path of that training, its data, --param_list, --metric, --niter and --seed",
             )
         work = self._prepared(same)
-        if (output.path / HEADER).exists():
+        if self._before() == {"fit": self._fit, "finished": True} and (output.path / HEADER).exists():
             say(f"trained     {output.address} is finished: measuring it; another --save_path trains another")
             return Partition.load(str(output.path))
         partition = self._trained(learning, work)
         draw_measured(partition.header, output.path / PICTURE)
         partition.save(str(output.path), plain_LD=partition.clusters.centre_LD.numpy())
+        storage.write_text(output.path / _TRAINING, json.dumps({"fit": self._fit, "finished": True}))
         return partition
 
     def _prepared(self, same: bool) -> Work:
         """The folder as this training needs it: nothing of another one, and what it goes on with."""
         path = self.output.path
         before = self._before()
-        if (before is not None and before.get("fit") != self._fit) or not same:
+        if not same or before is None or before.get("fit") != self._fit:
             if not self.start and ((path / HEADER).exists() or self._epochs()):
                 warn(f"{self.output.address} holds a training of other settings: it is replaced")
             state = self._state_at(self.start) if self.start else None
@@ -91,10 +92,9 @@ class Training:
             self._forget(("work/fit.safetensors", "work/fit.json"))
             if state is not None:
                 work.keep_fit(state)
-        else:
-            work = Work(self.output, self._fixed, overwrite=True)
-        storage.write_text(path / _TRAINING, json.dumps({"fit": self._fit}))
-        return work
+            storage.write_text(path / _TRAINING, json.dumps({"fit": self._fit, "finished": False}))
+            return work
+        return Work(self.output, self._fixed, overwrite=True)
 
     def _trained(self, learning: Learning, work: Work) -> Partition:
         state = work.fit_state()
@@ -117,6 +117,8 @@ class Training:
     def _forget(self, names: tuple[str, ...]) -> None:
         for name in names:
             (self.output.path / name).unlink(missing_ok=True)
+            if self.output.is_remote and storage.exists(self.output.address.child(name)):
+                storage.remove(self.output.address.child(name))
 
     def _state_at(self, epoch: int) -> FitState:
         """What was kept after an epoch; the optimizer's state is that of the last epoch alone."""
