@@ -1,0 +1,1 @@
+"""`kinsight bench index`; see `job`."""

@@ -1,0 +1,143 @@
+"""`kinsight bench index`: the learned index beside faiss, hnswlib, ScaNN and usearch, each at its best setting.
+
+For every set and system: ways of building and searching are tried on learn queries, never on test queries (`tuning`);
+what reaches a recall soonest, or at the least cost, is measured on the test queries, the systems in turn (`measuring`).
+Each system runs in a process of its own, limited to the threads. All steps are kept in the output folder: a run that
+was stopped goes on, a further one measures again what `again` says.
+"""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from kinsight import progress, storage
+from kinsight.bench.index.lists import compare_lists
+from kinsight.bench.index.measuring import Found, chosen_for, measure, sweep
+from kinsight.bench.index.plots import draw
+from kinsight.bench.index.sets import BenchSet, prepare
+from kinsight.bench.index.store import Store
+from kinsight.bench.index.store_key import key_of
+from kinsight.bench.index.systems import SYSTEMS
+from kinsight.bench.index.tables import beside, best_peer, cost_table, lists_table, speed_table
+from kinsight.bench.index.tuning import tune
+from kinsight.errors import RunError
+from kinsight.specs.bench_index import BenchIndex
+
+
+def run(spec: BenchIndex) -> dict[str, Any]:
+    """Measure, print tables, draw pictures, return the figures. Raises RunError where a peer is not installed."""
+    _require(spec)
+    store = Store(Path(spec.output).resolve())
+    results: dict[str, Any] = {
+        "processes": "one a system",
+        "repeats": spec.repeats,
+        "targets": spec.targets,
+        "sets": [],
+    }
+    console = Console(highlight=False, width=220)
+    for name in spec.sets:
+        data = prepare(name, spec, store.root / "sets" / name)
+        results["sets"].append(_one_set(spec, store, data, console))
+        if spec.results is not None:
+            storage.write_text(spec.results, json.dumps(progress.clean(results), indent=1) + "\n")
+    return results
+
+
+def _one_set(spec: BenchIndex, store: Store, data: BenchSet, console: Console) -> dict[str, Any]:
+    about = {"name": data.name, "rows": data.rows, "dim": data.dim, "source": data.source, "threads": spec.threads[0]}
+    found: Found = {name: tune(spec, store, data, name) for name in spec.systems}
+    out: dict[str, Any] = {"set": about | {"queries": data.queries}, "speed": [], "cost": [], "lists": []}
+    for target in spec.targets:
+        for threads in spec.threads:
+            rows = _kept(spec, store, data, f"speed-{target:g}-{threads}", found, target, threads)
+            out["speed"] += rows
+            console.print(speed_table(about, target, threads, rows))
+            _say_ratio(data, target, threads, rows)
+    for target in spec.targets:
+        rows = _cheapest(spec, store, data, found, target)
+        out["cost"] += rows
+        if rows:
+            console.print(cost_table(about, target, rows))
+    if {"kinsight-flat", "faiss-ivf-flat"} <= set(spec.systems):
+        out["lists"] = compare_lists(spec, store, data, *_lists_of(spec, store, data, found))
+        console.print(lists_table(data.name, out["lists"]))
+    asked = [spec.threads[0], spec.targets[0], _asked(found)]
+    place = store.root / "measured" / data.name / f"curves-{key_of(asked)}.json"
+    out["curves"] = store.once(place, spec.again != "nothing", lambda: sweep(spec, store, data, found, spec.targets[0]))
+    for path in draw(about, out["curves"], store.root):
+        progress.say(f"picture     {path}")
+    return out
+
+
+def _kept(
+    spec: BenchIndex, store: Store, data: BenchSet, what: str, found: Found, target: float, threads: int
+) -> list[dict[str, Any]]:
+    asked = [_asked(found), spec.seeds, spec.repeats]
+    place = store.root / "measured" / data.name / f"{what}-{key_of(asked)}.json"
+    return store.once(place, spec.again != "nothing", lambda: measure(spec, store, data, found, target, threads))
+
+
+def _asked(found: Found) -> dict[str, Any]:
+    return {name: [vars(each) for each in candidates] for name, candidates in found.items()}
+
+
+def _cheapest(spec: BenchIndex, store: Store, data: BenchSet, found: Found, target: float) -> list[dict[str, Any]]:
+    """What reaches the recall with the fewest multiply-adds; further seeds with the same settings."""
+    rows = []
+    for name, kept in chosen_for(spec, store, data, found, target, "cost").items():
+        candidate = kept["candidate"]
+        seeds = spec.seeds if SYSTEMS[name].seeded else spec.seeds[:1]
+        for seed in seeds:
+            place = store.root / "measured" / data.name / f"cost-{name}-{key_of([candidate, seed])}.json"
+            seen = store.once(
+                place,
+                False,
+                lambda name=name, candidate=candidate, seed=seed: _count(spec, store, data, name, candidate, seed),
+            )
+            settings = {key: candidate[key] for key in ("build", "knob", "effort")}
+            rows.append({"system": name, "seed": seed, "target": target, "steps": kept["steps"], **settings, **seen})
+    return rows
+
+
+def _count(
+    spec: BenchIndex, store: Store, data: BenchSet, name: str, candidate: dict[str, Any], seed: int
+) -> dict[str, Any]:
+    with store.worker(name, data, max(spec.threads), "query") as worker:
+        store.ensure_built(worker, name, data, candidate["build"], seed)
+        worker.ask("load", build=candidate["build"], place=str(store.built(name, data, candidate["build"], seed)))
+        seen = worker.ask("search", effort=candidate["effort"], knob=candidate["knob"], count=True, seconds=0)
+    return {"recall": seen["recall"], "counts": seen["counts"]}
+
+
+def _lists_of(spec: BenchIndex, store: Store, data: BenchSet, found: Found) -> tuple[int, int | None]:
+    """The number of lists and the components that ours costs least with at the first recall."""
+    chosen = chosen_for(spec, store, data, {"kinsight-flat": found["kinsight-flat"]}, spec.targets[0], "cost")
+    build = chosen["kinsight-flat"]["candidate"]["build"] if chosen else SYSTEMS["kinsight-flat"].builds(
+        data.rows, data.dim, spec.effort
+    )[-1]  # fmt: skip
+    return build["lists"], build["components"]
+
+
+def _say_ratio(data: BenchSet, target: float, threads: int, rows: list[dict[str, Any]]) -> None:
+    best = best_peer(rows)
+    ours = [row for row in rows if row["system"] == "kinsight" and row["seed"] == rows[0]["seed"]]
+    if best is not None and ours:
+        progress.say(
+            f"ratio       {data.name}, recall@10 {target:g}, {threads} thread(s): {beside(ours[0], best):.2f} times "
+            f"the queries a second of {best['system']}"
+        )
+
+
+def _require(spec: BenchIndex) -> None:
+    for name in spec.systems:
+        for module in SYSTEMS[name].modules:
+            if importlib.util.find_spec(module) is None:
+                raise RunError(
+                    "bench.peer",
+                    f"the module {module} is not installed",
+                    field=f"systems={name}",
+                    remedy="install it: uv sync --extra bench; or leave it out of systems",
+                )

@@ -1,0 +1,144 @@
+"""Kinsight's learned index: `kinsight partition`, `kinsight index build --partition`, `Index.search`.
+
+A log of queries, where the set has one, goes to `partition --queries`. Partitions are shared by all ways of building on
+them. Shapes: Q queries, D dimensions, K results, L lists, P lists of a query.
+"""
+
+import copy
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from kinsight.bench.index.faiss_systems import lists_for
+from kinsight.bench.index.store_key import key_of
+from kinsight.bench.index.system import Counts, Settings, System, Task, members, steps
+from kinsight.indexing import Index
+from kinsight.indexing import build as build_index
+from kinsight.indexing.learned import Learned
+from kinsight.indexing.settings import Level
+from kinsight.partition import learn
+
+_LARGE = 500_000
+_CODES = ("pq", "fastscan", "rabitq")
+
+
+class Kinsight(System):
+    """The payloads made for speed."""
+
+    seeded = True
+    payloads: tuple[str, ...] = ("fastscan", "sq8")
+
+    def __init__(self, task: Task, threads: int) -> None:
+        super().__init__(task, threads)
+        torch.set_num_threads(threads)
+
+    @classmethod
+    def builds(cls, rows: int, dim: int, effort: str) -> list[Settings]:
+        quick = effort == "quick"
+        kept: list[int | None] = [size for size in (64, 96, 128) if size < dim]
+        kept = (kept[:1] if quick else [*kept, None] if dim <= 128 else kept) or [None]
+        lists = lists_for(rows, effort)[-1 if quick or rows > _LARGE else -2 :]
+        budgets = [0.0] if quick else [0.0, 0.5]
+        return [
+            {"components": components, "lists": number, "payload": payload, "copies": copies}
+            for components in kept
+            for number in lists
+            for payload in (cls.payloads[:1] if quick else cls.payloads)
+            for copies in budgets
+        ]
+
+    @classmethod
+    def knobs(cls, build: Settings, rows: int) -> list[Settings]:
+        factors = (2.0, 4.0, 8.0) if build["payload"] in _CODES else (1.0, 2.0, 4.0)
+        return [{"refine": factor, "by": by} for by in ("lists", "mass") for factor in factors]
+
+    @classmethod
+    def efforts(cls, build: Settings, rows: int) -> Sequence[int]:
+        return steps(1, max(8, build["lists"] // 4))
+
+    def build(self, build: Settings, seed: int, place: Path) -> None:
+        partition = self._partition(build, seed)
+        index: dict[str, Any] = {"payload": build["payload"], "nprobe": 8, "refine": 4, "seed": seed}
+        if build["copies"]:
+            index["copies"] = {"budget": build["copies"]}
+        build_index(
+            {
+                "embeddings": str(self.task.folder / "base.npy"),
+                "partition": str(partition),
+                "index": index,
+                "metric": "l2",
+                "output": str(place / "index"),
+            }
+        )
+
+    def load(self, build: Settings, place: Path) -> None:
+        self.settings = build
+        self.index = Index.open(str(place / "index"))
+        structure = self.index.structure
+        assert isinstance(structure, Learned)
+        self.structure, self.entries_L = structure, np.append(structure.entries_L.numpy(), 0)
+
+    def search(self, query_QD: np.ndarray, k: int, effort: int, knob: Settings) -> np.ndarray:
+        set_to = copy.copy(self.index)
+        set_to._structure = self.structure.at(self._level(effort, knob))
+        return set_to.search(torch.from_numpy(query_QD), k).row_QK.numpy()
+
+    def counts(self, query_QD: np.ndarray, k: int, effort: int, knob: Settings) -> Counts:
+        at = self.structure.at(self._level(effort, knob))
+        list_QP = at.looked_through(query_QD, 1, 1, None)[1]
+        entries_Q = self.entries_L[list_QP].sum(1)
+        entries, routed = float(entries_Q.mean()), self.structure.faiss.d
+        if self.settings["payload"] in _CODES:
+            parts = self.structure.faiss.pq.M
+            tables = 16 * routed + 16 * parts * float((list_QP >= 0).sum(1).mean())
+            scanning = entries * parts + tables + self.structure.faiss.nlist * routed  # distances of residuals' centres
+        else:
+            scanning = entries * routed
+        total = self.structure.multiply_adds + scanning + at.num_candidates(k) * self.task.dim
+        return Counts(total, entries, float(np.quantile(entries_Q, 0.95)))
+
+    def routes(self, query_QD: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+        level = Level(recall=0, reached=0, nprobe=most, refine=1, scanned=0, cost=0)
+        list_QP = self.structure.at(level).looked_through(query_QD, 1, 1, None)[1]
+        own = self.structure.faiss
+        return list_QP, members(own.invlists, own.nlist, self.task.rows)
+
+    def _level(self, effort: int, knob: Settings) -> Level:
+        by_mass = knob["by"] == "mass"
+        probes = max(8, self.settings["lists"] // 4) if by_mass else effort
+        mass = 1 - (1 + effort / 2) ** -1.5 if by_mass else None
+        return Level(recall=0, reached=0, nprobe=probes, mass=mass, refine=knob["refine"], scanned=0, cost=0)
+
+    def _partition(self, settings: Settings, seed: int) -> Path:
+        asked = {"components": settings["components"], "lists": settings["lists"], "seed": seed}
+        place = self.task.work / f"partition-{key_of(asked)}"
+        if (place / "partition.json").exists():
+            return place
+        spec: dict[str, Any] = {
+            "vectors": str(self.task.folder / "base.npy"),
+            "output": str(place),
+            "metric": "l2",
+            "lists": settings["lists"],
+            "components": settings["components"],
+            "seed": seed,
+            "held_out": min(10_000, self.task.rows // 10),
+        }
+        if self.task.rows > _LARGE:
+            spec["targets"] = {"sample": 100_000}
+        if self.task.has_log:
+            log = self.task.folder / "log.npy"
+            queries = len(np.load(log, mmap_mode="r", allow_pickle=False))
+            spec |= {"queries": str(log), "held_out": max(100, min(2000, queries // 10))}
+        learn(spec)
+        (place / "asked.json").write_text(json.dumps(asked))
+        return place
+
+
+class KinsightFlat(Kinsight):
+    """Whole numbers in the lists: the least multiply-adds, as inverted lists of whole vectors count them."""
+
+    payloads = ("flat",)
