@@ -19,6 +19,7 @@ from kinsight.indexing.parts import Parts, load
 from kinsight.indexing.refining import refine
 from kinsight.indexing.structures import Structure, prepared
 from kinsight.neighbors import Metric
+from kinsight.neighbors.gallery import Gallery
 from kinsight.neighbors.vectors import row_norms
 
 _ATTEMPTS = 20
@@ -161,6 +162,11 @@ class Index:
     def label_sizes(self) -> dict[str, int]:
         """How many items each label has, of those that searches find; counted once."""
         return self._items.label_sizes
+
+    @property
+    def gallery(self) -> Gallery:
+        """All vectors, to be compared with exactly."""
+        return self._gallery
 
     @property
     def structure(self) -> Structure | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,7 @@ from kinsight.indexing.belonging import fitting_partition, refuse_other
 from kinsight.indexing.duplicates import decide_repeats
 from kinsight.indexing.generation import Generation
 from kinsight.indexing.growing import Blocks, absorb, add_rows, fill, old_blocks
-from kinsight.indexing.header import read_header
+from kinsight.indexing.header import IndexHeader, read_header
 from kinsight.indexing.index import Index
 from kinsight.indexing.kinds import build_structure
 from kinsight.indexing.lock import writing
@@ -28,6 +28,13 @@ from kinsight.specs.index import IndexAdd, IndexBuild, IndexDelete
 from kinsight.specs.load import of
 
 
+class Part(NamedTuple):
+    """Consecutive rows of a whole, from `start` on; running numbers begin there. total: rows of the whole."""
+
+    start: int
+    total: int
+
+
 def build(spec: IndexBuild | Mapping[str, Any], *, overwrite: bool = False) -> str:
     """Build an index; the same as `kinsight index build`. Returns its address.
 
@@ -37,6 +44,20 @@ def build(spec: IndexBuild | Mapping[str, Any], *, overwrite: bool = False) -> s
     """
     spec = of(IndexBuild, spec)
     place, stream = writable(spec.output), open_embeddings(spec.embeddings)
+    say_state(place, build_of(spec, place, stream, overwrite=overwrite))
+    return spec.output
+
+
+def build_of(
+    spec: IndexBuild,
+    place: storage.Address,
+    stream: EmbeddingStream,
+    *,
+    overwrite: bool = False,
+    part: Part | None = None,
+) -> IndexHeader:
+    """`build` of an open stream at `place`; its header. part: of which whole it is one. Raises as `build`."""
+    first_id = part.start if part else 0
     partition = None if spec.partition is None else fitting_partition(spec.partition, stream)
     metric = _metric(spec, partition)
     settings = decide(spec.index, stream.count, stream.dim, partition)
@@ -44,10 +65,10 @@ def build(spec: IndexBuild | Mapping[str, Any], *, overwrite: bool = False) -> s
     with writing(place):
         before = to_replace(place, overwrite)
         columns = choose_columns(_first(stream), spec.id_column, spec.columns, str(stream.place))
-        if spec.id_column is not None:
-            decide_repeats(_ids(stream, spec.id_column, columns.id_type), _none(columns.id_type), "error")
+        if spec.id_column is not None and part is None:
+            refuse_repeats(spec, stream)
         with Generation(place, before) as made:
-            start = 0 if spec.id_column is None else None
+            start = first_id if spec.id_column is None else None
             blocks = items_of(stream, columns, stream.class_names, start)
             segment = made.write_rows(counted(blocks, "read", stream.count), stream.dim, metric)
             assert segment is not None, "embeddings are never empty"
@@ -55,7 +76,7 @@ def build(spec: IndexBuild | Mapping[str, Any], *, overwrite: bool = False) -> s
             if structure is not None:
                 structure = fill(structure, made, segment, stream.dim, metric)
                 settings = structure.settings
-            header = made.publish(
+            return made.publish(
                 **_origin(stream),
                 kind=settings.kind,
                 metric=metric,
@@ -64,17 +85,22 @@ def build(spec: IndexBuild | Mapping[str, Any], *, overwrite: bool = False) -> s
                 live=segment.rows,
                 id_type="int64" if columns.id_type == pa.int64() else "string",
                 id_column=spec.id_column,
-                next_id=segment.rows if spec.id_column is None else None,
+                next_id=first_id + segment.rows if spec.id_column is None else None,
                 columns=tuple(field.name for field in columns.kept),
                 structure=settings.model_dump(mode="json", exclude={"kind"}),
                 segments=(segment,),
                 structure_file=made.write_structure(structure),
                 partition_file=made.write_partition(partition),
                 deleted_file=None,
-                spec=printed(spec),
+                spec=printed(spec) | ({} if part is None else {"part": list(part)}),
             )
-    say_state(place, header)
-    return spec.output
+
+
+def refuse_repeats(spec: IndexBuild, stream: EmbeddingStream) -> None:
+    """Raise DataError for ids that come twice."""
+    if spec.id_column is not None:
+        kind = choose_columns(_first(stream), spec.id_column, spec.columns, str(stream.place)).id_type
+        decide_repeats(_ids(stream, spec.id_column, kind), _none(kind), "error")
 
 
 def _metric(spec: IndexBuild, partition: Partition | None) -> Metric:

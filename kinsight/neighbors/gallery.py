@@ -6,6 +6,7 @@ best are formed again exactly. Rows may lie in memory-mapped files: no copy of t
 
 import math
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import assert_never
 
 import torch
@@ -56,6 +57,19 @@ class Gallery:
 
     def __len__(self) -> int:
         return len(self.norm_N)
+
+    @property
+    def longest(self) -> float:
+        """Length of the longest row that takes part."""
+        return self._longest
+
+    def within(self, longest: float) -> "Gallery":
+        """The same rows as a part of a larger gallery whose longest row has this length: similarities in float64 are
+        then, to the last bit, those of the larger one, and can be compared with those of its other parts.
+        """
+        found = copy(self)
+        found._longest = max(longest, self._longest)
+        return found
 
     def take(self, index_N: Tensor) -> Tensor:
         """Copies of rows, float32 (len(index_N), D); index_N: int64."""
