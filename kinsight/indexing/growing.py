@@ -25,8 +25,8 @@ Blocks = Iterator[tuple[np.ndarray, pa.Table]]
 def fill(structure: Structure, made: Generation, segment: Segment, dim: int, metric: Metric) -> Structure:
     """The structure trained and filled from the vectors just written, its settings found where they are to be."""
     if structure.num_train:
-        progress.say(f"training    on {structure.num_train:,} vectors")
         row_M = _sample(segment.rows, structure.num_train, structure.settings)
+        progress.say(f"training    on {len(row_M):,} vectors")
         vector_ND, norm_N = _written(made, segment, dim)
         structure.train(prepared(vector_ND[row_M], norm_N[row_M], metric))
     add_rows(structure, made, segment, dim, metric)

@@ -46,14 +46,14 @@ class Learned(Structure):
     @property
     def num_train(self) -> int:
         match self.settings.payload:
-            case "flat" | "fp16" | "rabitq":
+            case "flat" | "fp16":
                 return 0
+            case "rabitq":
+                return self.faiss.nlist  # it learns nothing from them, but wants to have been trained
             case "sq8":
                 return _SQ8_TRAIN
-            case "pq":
+            case "pq" | "fastscan":  # of 256 and of 16 codes, for which more cost little
                 return _TRAIN_PER_CODE * 256
-            case "fastscan":
-                return _TRAIN_PER_CODE * 256  # of 16 codes: more cost little
 
     @property
     def num_rows(self) -> int:

@@ -1,0 +1,222 @@
+"""Indexes of learned partitions: what they find beside an exact search, by payload, rule of copies and metric."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from kinsight.errors import DataError, KinsightError, SpecError
+from kinsight.indexing import Index, add, build, delete
+from kinsight.indexing.learned import Learned
+from kinsight.neighbors import topk
+from kinsight.partition import learn
+
+ROWS, DIM, LISTS = 4000, 24, 40
+
+
+def vectors(number: int, seed: int) -> np.ndarray:
+    """A mixture in fewer dimensions than it has."""
+    random = np.random.default_rng(seed)
+    shape = np.random.default_rng(99)
+    centre, axes = shape.normal(size=(60, 10)), shape.normal(size=(10, DIM))
+    which = random.integers(60, size=number)
+    inner = centre[which] + 0.4 * random.normal(size=(number, 10))
+    return (inner @ axes + 0.05 * random.normal(size=(number, DIM))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("learned")
+    np.save(folder / "base.npy", vectors(ROWS, 0))
+    np.save(folder / "more.npy", vectors(500, 1))
+    for metric in ("l2", "cosine", "ip"):
+        learn(
+            {
+                "vectors": str(folder / "base.npy"),
+                "output": str(folder / metric),
+                "metric": metric,
+                "lists": LISTS,
+                "held_out": 400,
+                "fit": {"epochs": 5},
+                "cluster": {"iterations": 8},
+                "device": "cpu",
+                "components": 12,
+            }
+        )
+    return folder
+
+
+def built(made: Path, output: Path, metric: str = "l2", **index: Any) -> Index:
+    spec = {"embeddings": str(made / "base.npy"), "partition": str(made / metric), "output": str(output)}
+    return Index.open(build(spec | {"index": index}, overwrite=True))
+
+
+def queries(number: int = 200) -> torch.Tensor:
+    return torch.from_numpy(vectors(number, 2))
+
+
+def lists_of(index: Index) -> Learned:
+    assert isinstance(index.structure, Learned)
+    return index.structure
+
+
+def recall_of(row_QK: torch.Tensor, true_QK: torch.Tensor) -> float:
+    return float((row_QK[:, :, None] == true_QK[:, None, :]).any(2).float().mean())
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine", "ip"])
+@pytest.mark.parametrize("payload", ["flat", "fp16", "sq8", "pq", "fastscan", "rabitq"])
+def test_the_recall_asked_for_is_found(metric: str, payload: str, made: Path, tmp_path: Path) -> None:
+    index = built(made, tmp_path / "index", metric, payload=payload, recall=0.9)
+    hits = index.search(queries(), 10)
+    similarity_QK, true_QK = topk(queries(), torch.from_numpy(vectors(ROWS, 0)), 10, metric=metric)
+    assert recall_of(hits.row_QK, true_QK) > 0.87
+    same = hits.row_QK == true_QK
+    torch.testing.assert_close(hits.similarity_QK[same], similarity_QK[same], rtol=1e-4, atol=1e-4)
+    assert (hits.similarity_QK[:, :-1] >= hits.similarity_QK[:, 1:]).all()
+
+
+@pytest.mark.parametrize("rule", ["misses", "ratio", "probability", "soar", "air"])
+def test_copies_are_within_the_budget_and_never_found_twice(rule: str, made: Path, tmp_path: Path) -> None:
+    plain = built(made, tmp_path / "plain", nprobe=1, payload="flat", refine=8)
+    index = built(made, tmp_path / "index", nprobe=1, payload="flat", refine=8, copies={"rule": rule, "budget": 0.5})
+    entries = int(lists_of(index).entries_L.sum())
+    assert entries == round(1.5 * ROWS) or (rule == "misses" and entries > 1.4 * ROWS)  # not so many are missed
+    hits = index.search(queries(), 20)
+    assert all(len(set(rows)) == 20 for rows in hits.row_QK.tolist())
+    true_QK = topk(queries(), torch.from_numpy(vectors(ROWS, 0)), 20, metric="l2")[1]
+    assert recall_of(hits.row_QK, true_QK) > recall_of(plain.search(queries(), 20).row_QK, true_QK) + 0.02
+
+
+def test_levels_cost_more_the_more_they_find(made: Path, tmp_path: Path) -> None:
+    index = built(made, tmp_path / "index", recall=0.97)
+    levels = lists_of(index).settings.levels
+    assert [level.recall for level in levels] == sorted({0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995})
+    assert all(one.cost <= other.cost for one, other in pairwise(levels))
+    assert all(level.reached >= level.recall for level in levels)
+    true_QK = topk(queries(), torch.from_numpy(vectors(ROWS, 0)), 10, metric="l2")[1]
+    low, high = (recall_of(index.search(queries(), 10, recall=asked).row_QK, true_QK) for asked in (0.8, 0.99))
+    assert low < high and high > 0.98
+    with pytest.raises(SpecError, match="no settings that reach it"):
+        index.search(queries(), 10, recall=0.9999)
+
+
+def test_settings_given_are_used(made: Path, tmp_path: Path) -> None:
+    few = built(made, tmp_path / "few", nprobe=2, refine=2)
+    assert (few.settings.nprobe, few.settings.refine, few.settings.recall) == (2, 2.0, None)
+    _, list_QP = lists_of(few).looked_through(queries().numpy(), 20, 1, None)
+    assert list_QP.shape == (200, 2) and (list_QP >= 0).all()
+    mass = built(made, tmp_path / "mass", mass=0.6)
+    counts = (lists_of(mass).looked_through(queries().numpy(), 20, 1, None)[1] >= 0).sum(1)
+    assert counts.min() >= 1 and counts.max() > counts.min()  # as many as each query needs
+    more = built(made, tmp_path / "more", mass=0.95)
+    assert (lists_of(more).looked_through(queries().numpy(), 20, 1, None)[1] >= 0).sum() > counts.sum()
+
+
+def test_all_lists_are_exact(made: Path, tmp_path: Path) -> None:
+    index = built(made, tmp_path / "index", nprobe=LISTS, refine=50, copies={"budget": 1.0})
+    similarity_QK, true_QK = topk(queries(), torch.from_numpy(vectors(ROWS, 0)), 10, metric="l2")
+    hits = index.search(queries(), 10)
+    assert torch.equal(hits.row_QK, true_QK)
+    torch.testing.assert_close(hits.similarity_QK, similarity_QK, rtol=1e-5, atol=1e-4)
+    assert torch.equal(index.search(queries(3), ROWS + 5).row_QK[:, ROWS:], torch.full((3, 5), -1))
+
+
+@pytest.mark.parametrize("payload", ["sq8", "fastscan"])
+def test_added_found_and_deleted_gone(payload: str, made: Path, tmp_path: Path) -> None:
+    index = built(made, tmp_path / "index", payload=payload, recall=0.95, copies={"budget": 0.3})
+    add({"index": str(tmp_path / "index"), "embeddings": str(made / "more.npy")})
+    grown = Index.open(tmp_path / "index")
+    assert len(index) == ROWS and len(grown) == ROWS + 500
+    assert int(lists_of(grown).entries_L.sum()) == round(1.3 * ROWS) + round(1.3 * 500)
+    own = torch.from_numpy(np.load(made / "more.npy"))
+    assert (grown.search(own, 1).row_QK[:, 0] == torch.arange(ROWS, ROWS + 500)).float().mean() > 0.97
+    delete({"index": str(tmp_path / "index"), "ids": [str(row) for row in range(ROWS, ROWS + 500)]})
+    shrunk = Index.open(tmp_path / "index")
+    hits = shrunk.search(own, 10)
+    assert int(hits.row_QK.min()) >= 0 and int(hits.row_QK.max()) < ROWS
+
+
+def test_mapped_lists_are_the_same(made: Path, tmp_path: Path) -> None:
+    for payload in ("sq8", "flat", "fastscan"):
+        index = built(made, tmp_path / payload, payload=payload)
+        mapped = Index.open(tmp_path / payload, mapped=True)
+        here, there = index.search(queries(), 10), mapped.search(queries(), 10)
+        assert torch.equal(here.row_QK, there.row_QK) and torch.equal(here.similarity_QK, there.similarity_QK)
+
+
+def test_filters_find_what_fits_and_only_that(made: Path, tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    base_ND = vectors(ROWS, 0)
+    vector = pa.FixedSizeListArray.from_arrays(pa.array(base_ND.ravel()), DIM)
+    shop = pa.array([("north", "south", "east")[row % 3] for row in range(ROWS)])
+    size = pa.array(np.arange(ROWS) // 1000)
+    pq.write_table(pa.table({"vector": vector, "shop": shop, "size": size}), tmp_path / "v.parquet")
+    spec = {"embeddings": str(tmp_path / "v.parquet"), "partition": str(made / "l2"), "index": {"recall": 0.95}}
+    index = Index.open(build(spec | {"output": str(tmp_path / "index")}))
+    for where, kept_N in (
+        ({"shop": "north"}, np.arange(ROWS) % 3 == 0),
+        ({"shop": ["north", "east"], "size": 2}, (np.arange(ROWS) % 3 != 1) & (np.arange(ROWS) // 1000 == 2)),
+    ):
+        found = index.where(where)
+        assert len(found) == kept_N.sum() and len(index) == ROWS
+        row_QK = found.search(queries(), 10).row_QK
+        assert kept_N[row_QK.numpy()].all()
+        among_QK = topk(queries(), torch.from_numpy(base_ND[kept_N]), 10, metric="l2")[1]
+        true_QK = torch.from_numpy(np.flatnonzero(kept_N))[among_QK]
+        assert recall_of(row_QK, true_QK) > 0.8
+    assert len(index.where({"shop": "west"})) == 0
+    assert (index.where({"shop": "west"}).search(queries(2), 3).row_QK == -1).all()
+    with pytest.raises(SpecError, match="no column"):
+        index.where({"colour": "red"})
+    with pytest.raises(DataError, match="size"):
+        index.where({"size": "large"})
+
+
+def test_wrong_partitions_and_settings(made: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "wide.npy", np.ones((500, DIM + 1), np.float32))
+    base = {"embeddings": str(made / "base.npy"), "partition": str(made / "l2"), "output": str(tmp_path / "index")}
+    cases = [
+        (base | {"embeddings": str(tmp_path / "wide.npy")}, DataError, "length 25"),
+        (base | {"metric": "cosine"}, SpecError, "learned for l2"),
+        (base | {"partition": str(tmp_path / "none")}, KinsightError, "no partition there"),
+        (base | {"index": {"kind": "flat"}}, SpecError, "has no effect"),
+        (base | {"partition": None, "index": {"kind": "learned"}}, SpecError, "needs a partition"),
+        (base | {"index": {"recall": 0.9, "nprobe": 4}}, SpecError, "give it or them"),
+        (base | {"index": {"nprobe": LISTS + 1}}, SpecError, "40 lists"),
+        (base | {"index": {"copies": {"rule": "soar"}}}, SpecError, "budget is 0"),
+        (base | {"index": {"payload": "sq8", "subvectors": 4}}, SpecError, "no product codes"),
+        (base | {"index": {"payload": "pq", "subvectors": 5}}, SpecError, "does not divide"),
+    ]  # fmt: skip
+    for spec, kind, match in cases:
+        with pytest.raises(kind, match=match):
+            build(spec)
+        assert not (tmp_path / "index" / "index.json").exists()
+    flat = Index.open(build({"embeddings": str(made / "base.npy"), "output": str(tmp_path / "flat")}))
+    with pytest.raises(SpecError, match="no effect"):
+        flat.search(queries(), 3, recall=0.9)
+
+
+def test_an_altered_partition_is_noticed(made: Path, tmp_path: Path) -> None:
+    built(made, tmp_path / "index")
+    (file,) = (tmp_path / "index").glob("partition-*.safetensors")
+    data = bytearray(file.read_bytes())
+    data[-5] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(DataError, match="SHA-256"):
+        Index.open(tmp_path / "index")
+
+
+def test_a_vector_alike_many_is_found_once_each(made: Path, tmp_path: Path) -> None:
+    base_ND = vectors(ROWS, 0)
+    base_ND[100:160] = base_ND[100]
+    np.save(tmp_path / "same.npy", base_ND)
+    spec = {"embeddings": str(tmp_path / "same.npy"), "partition": str(made / "l2"), "output": str(tmp_path / "index")}
+    index = Index.open(build(spec | {"index": {"nprobe": 8, "refine": 20, "copies": {"budget": 0.5}}}))
+    hits = index.search(torch.from_numpy(base_ND[100:101]), 60)
+    assert hits.row_QK[0].tolist() == list(range(100, 160))
