@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 INK, QUIET, RULE, EDGE = "#1f2430", "#707785", "#e4e8ee", "#c5cad3"
 COLORS = ("#2563c9", "#c9782b", "#1a9452", "#8b46b8", "#b83a4b", "#2a8f9e", "#7a6a2f", "#4c5566")
+GREYS = ("#1f2430", "#8b93a1", "#b98f5a", "#5f7f9c", "#b9bfc9")
+"""Of baselines."""
+_MARKERS = "ovsD^"
 _MISSED = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 
 
@@ -40,13 +43,12 @@ def pareto(panels: Sequence[tuple[str, Sequence[Series]]], path: storage.Address
     figure = Figure(figsize=(max(8.5, 7.5 * len(panels)), 6.4), dpi=100, facecolor="white", layout=layout)
     FigureCanvasAgg(figure)
     figure.suptitle(title, x=0.02, ha="left", color=INK, fontsize=16)
-    names = list(dict.fromkeys(each.name for _, lines in panels for each in lines))
-    colors = {name: COLORS[at % len(COLORS)] for at, name in enumerate(names)}
+    styles = _styles([each for _, lines in panels for each in lines])
     first = None
     for axes, (what, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _dress(axes, what)
         for line in lines:
-            _draw(axes, line, colors[line.name])
+            _draw(axes, line, *styles[line.name])
         _scales(axes, lines)
         first = first or axes
     assert first is not None, "no panel"
@@ -58,12 +60,22 @@ def pareto(panels: Sequence[tuple[str, Sequence[Series]]], path: storage.Address
     storage.write_bytes(path, file.getvalue())
 
 
-def _draw(axes: "Axes", line: Series, color: str) -> None:
+def _styles(lines: Sequence[Series]) -> dict[str, tuple[str, str]]:
+    """Colour and marker by name; where colours begin again, markers change."""
+    found = {}
+    for baseline, colors in ((False, COLORS), (True, GREYS)):
+        names = dict.fromkeys(each.name for each in lines if each.baseline == baseline)
+        for at, name in enumerate(names):
+            found[name] = (colors[at % len(colors)], _MARKERS[at // len(colors) % len(_MARKERS)])
+    return found
+
+
+def _draw(axes: "Axes", line: Series, color: str, marker: str) -> None:
     style = (1.6, (0, (4, 2)), 3) if line.baseline else (2.4, "-", 4.5)
     recall_P = np.minimum(np.asarray(line.recall_P, float), 1 - _MISSED[-1])
     shown = slice(0, _last(line) + 1)
     axes.plot(
-        line.scanned_P[shown], recall_P[shown], color=color, linewidth=style[0], linestyle=style[1], marker="o",
+        line.scanned_P[shown], recall_P[shown], color=color, linewidth=style[0], linestyle=style[1], marker=marker,
         markersize=style[2], label=line.name,
     )  # fmt: skip
 

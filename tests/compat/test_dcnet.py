@@ -80,8 +80,8 @@ def weights(folder: str) -> dict[str, bytes]:
 def test_the_flags_are_those_of_the_page() -> None:
     names = (
         "save_path data_path data_name learn_name warmup epochs metric batch_size valid_batch_size start_epoch lr "
-        "use_amp apex_mode scale ftopk param_list use_drop drop_prop nlist niter nprobes percents gpu seed log_interval "
-        "eval ai_center"
+        "use_amp apex_mode scale ftopk param_list use_drop drop_prop nlist niter nprobes percents gpu seed "
+        "log_interval eval ai_center"
     )
     assert [flag.name for flag in RUN_DCNET] == names.split()
     defaults = {flag.name: flag.default for flag in RUN_DCNET}
@@ -94,7 +94,7 @@ def test_the_flags_are_those_of_the_page() -> None:
 def test_both_examples(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As the page writes them, but for sizes; on a machine without a GPU."""
     first = (
-        'python3 run_dcnet.py --save_path ./save_path/ --data_path data/ --data_name webfaceLPS --learn_name learn10m '
+        "python3 run_dcnet.py --save_path ./save_path/ --data_path data/ --data_name webfaceLPS --learn_name learn10m "
         "--warmup 3 --epochs 5 --lr 1e-4 --param_list 8 16 32 --use_drop True --drop_prop 0.05 "
         "--percents 0.0 0.8 1.0 1.25 1.50 --use_amp True --gpu 3 --niter 5 --batch_size 256"
     )  # fmt: skip
@@ -369,3 +369,5 @@ def test_an_index_is_built_on_it(dcnet: Compat) -> None:
     assert dcnet(*SMALL).code == 0
     found = Partition.load("save_path")
     assert (found.header.lists, found.header.dim, found.header.metric, found.header.hidden) == (32, 8, "cosine", (16,))
+    words = ["data/webfaceLPS/base.npy", "--partition", "save_path", "--output", "index"]
+    assert main(["index", "build", *words]) == 0

@@ -80,7 +80,8 @@ def test_every_rule_and_k_means_with_as_much_storage(spec: dict[str, Any]) -> No
     output = Path(spec["partition"], "evaluation")
     assert sorted(each.name for each in output.iterdir()) == ["evaluation.json", "evaluation.png"]
     assert json.loads((output / "evaluation.json").read_text()) == told
-    misses, learned = (np.interp(0.15, rows[each]["scanned"], rows[each]["recall@10"]) for each in ("learned, misses 0.5", "learned"))  # fmt: skip
+    pair = (rows["learned, misses 0.5"], rows["learned"])
+    misses, learned = (np.interp(0.15, row["scanned"], row["recall@10"]) for row in pair)
     assert misses > learned
 
 
