@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from kinsight import progress, storage
+from kinsight.data.arrow import pc
 from kinsight.data.streaming import Block, EmbeddingStream, open_embeddings
 from kinsight.errors import DataError, SpecError
 from kinsight.indexing.belonging import fitting_partition, refuse_other
@@ -155,9 +156,9 @@ def add(spec: IndexAdd | Mapping[str, Any]) -> str:
 def _warn_of_copies(index: Index, stream: EmbeddingStream) -> None:
     """Running numbers say nothing of an image that is in the index already; its address does."""
     rows = np.setdiff1d(np.arange(index.num_rows), index.dead_rows())
-    there = set(index.items(rows)["uri"].to_pylist()) - {"", None}
-    added = [uri for block in stream.blocks() for uri in block.uri.to_pylist()]
-    if copies := sum(uri in there for uri in added):
+    there, added = index.items(rows)["uri"], stream.column("uri").cast(pa.string())
+    there = there.filter(pc.not_equal(there, ""))  # null is left out, too
+    if copies := pc.sum(pc.is_in(added, value_set=pc.unique(there))).as_py():
         progress.warn(
             f"{copies:,} of the {len(added):,} items have addresses that are in the index already, and will be found "
             "twice; build with an id_column (uri will do) to have repeated ones refused, skipped or replaced"

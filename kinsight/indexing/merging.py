@@ -56,6 +56,7 @@ def merge(spec: IndexMerge | Mapping[str, Any], *, overwrite: bool = False) -> s
     with writing(place):
         before = to_replace(place, overwrite)
         indexes = [Index.open(address) for address in spec.indexes]
+        _refuse_same(indexes)
         first = indexes[0]
         for other in indexes[1:]:
             refuse_unlike(first, other)
@@ -94,6 +95,17 @@ def merge(spec: IndexMerge | Mapping[str, Any], *, overwrite: bool = False) -> s
             )
     say_state(place, header)
     return spec.output
+
+
+def _refuse_same(indexes: Sequence[Index]) -> None:
+    """Raise SpecError where two addresses lead to one index."""
+    seen: dict[str, str] = {}
+    for index in indexes:
+        place = index.address
+        real = str(place.local_path.resolve()) if place.is_local else str(place)
+        if real in seen:
+            raise SpecError("index.setting", f"{seen[real]} and {place} are the same index", field="indexes")
+        seen[real] = str(place)
 
 
 def _parts(indexes: Sequence[Index], spec: IndexMerge) -> list[_Part]:

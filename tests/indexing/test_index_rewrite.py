@@ -296,6 +296,9 @@ def test_the_command_line_merges(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["index", "merge", a, "--output", out]) == 2
     assert main(["index", "merge", a, a, "--output", out]) == 2
     assert "named twice" in capsys.readouterr().err
+    (tmp_path / "link").symlink_to(a)
+    assert main(["index", "merge", a, str(tmp_path / "link"), "--output", str(tmp_path / "z")]) == 2
+    assert "are the same index" in capsys.readouterr().err
     assert main(["index", "merge", a, str(tmp_path / "gone"), "--output", str(tmp_path / "y")]) != 0
     assert "no index there" in capsys.readouterr().err
 
