@@ -15,6 +15,17 @@ Where = Mapping[str, Value | Sequence[Value]]
 _JOINT = " | "
 
 
+def parse_where(pairs: Sequence[str]) -> dict[str, list[str]]:
+    """What `column=value` words mean; several of one column are alternatives. Raises SpecError for other words."""
+    where: dict[str, list[str]] = {}
+    for pair in pairs:
+        name, sign, value = pair.partition("=")
+        if not sign or not name.strip():
+            raise SpecError("index.where", "expected column=value", field=f"where={pair}", remedy="as in label=shoe")
+        where.setdefault(name.strip(), []).append(value)
+    return where
+
+
 def matching(tables: Sequence[pa.Table], where: Where) -> np.ndarray:
     """bool per row of the tables, one after the other: whether every named column has one of its values.
 

@@ -49,6 +49,11 @@ class Index:
         self.model_hash, self.model, self.version = header.model_hash, header.model, header.generation
         self._take(parts)
 
+    @property
+    def mapped(self) -> bool:
+        """Whether graph or lists were left on disk."""
+        return self._parts.mapped
+
     def _take(self, parts: Parts) -> None:
         self._parts = parts
         self._gallery, self._items, self._structure = parts.gallery, parts.items, parts.structure
@@ -105,22 +110,29 @@ class Index:
         other._take(self._parts.only(where))
         return other
 
-    def search(self, query_QD: Tensor, k: int, *, exclude_Q: Tensor | None = None, recall: float | None = None) -> Hits:
+    def at(self, recall: float) -> "Index":
+        """The same learned index, searched with the cheapest settings that reached this recall@10 on held-out vectors.
+
+        Raises SpecError for a recall that no settings are known for, and for other kinds.
+        """
+        other = copy(self)
+        other._structure = self._at(recall)
+        return other
+
+    def search(self, query_QD: Tensor, k: int, *, exclude_Q: Tensor | None = None) -> Hits:
         """The k most similar items of each query, equal similarities by lower row.
 
-        query_QD: floating-point rows. exclude_Q: int64, a row per query to leave out, -1 for none. recall: take the
-        cheapest settings of a learned index that reached this recall@10 on held-out vectors; None: those it was built
-        with. Raises SpecError for k below 1, and for a recall that no settings are known for; DataError for queries of
-        another length, with NaN, infinity, or zero under cosine.
+        query_QD: floating-point rows. exclude_Q: int64, a row per query to leave out, -1 for none.
+        Raises SpecError for k below 1, DataError for queries of another length, with NaN, infinity, or zero under
+        cosine.
         """
         if k < 1:
             raise SpecError("index.k", "must be at least 1", field=f"k={k}")
         query_QD = self._checked(query_QD)
         exclude_Q = None if exclude_Q is None else exclude_Q.cpu()
-        structure = self._structure if recall is None else self._at(recall)
-        if structure is None or not len(self):
+        if self._structure is None or not len(self):
             return Hits(*self._gallery.topk(query_QD, k, exclude=exclude_Q))
-        return self._approximate(structure, query_QD, k, exclude_Q)
+        return self._approximate(self._structure, query_QD, k, exclude_Q)
 
     def rows_of(self, ids: Sequence[str | int]) -> np.ndarray:
         """int64 rows of items by id. Raises DataError naming ids that are not there."""

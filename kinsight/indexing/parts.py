@@ -32,6 +32,7 @@ class Parts:
     items: Items
     structure: Structure | None
     tables: Sequence[pa.Table]
+    mapped: bool
 
     def only(self, where: Where) -> "Parts":
         """The same, but that searches find no other items than these. Raises as `matching`."""
@@ -74,7 +75,7 @@ def load(place: storage.Address, header: IndexHeader, *, mapped: bool) -> Parts:
     if structure is not None and not structure.holds(rows, dim):
         found = f"holds {structure.faiss.ntotal} vectors of length {structure.faiss.d}"
         raise altered(place, f"{header.structure_file} {found}, {HEADER} says {rows} of {dim}")
-    return Parts(settings, gallery, Items(tables, live_N, id_type), structure, tables)
+    return Parts(settings, gallery, Items(tables, live_N, id_type), structure, tables, mapped)
 
 
 def _partition(place: storage.Address, header: IndexHeader, paths: dict[str, Path]) -> Partition | None:

@@ -1,7 +1,7 @@
 """The REST application: the same paths for programs and for the page.
 
 POST /v1/embed            an image -> its vector
-POST /v1/search?k=&by=    an image, or JSON {"vector": [...]} or {"row": n} or {"id": ...} -> the nearest
+POST /v1/search?k=&by=&where=&recall=    an image, or JSON {"vector": [...]} or {"row": n} or {"id": ...} -> the nearest
 GET  /v1/items/N/picture  an item's picture, small (row N of the index)
 GET  /v1/info             what is served
 GET  /healthz             200 once it answers
@@ -12,10 +12,10 @@ An image is sent as the body, as it is (`curl --data-binary @x.jpg`). Errors are
 
 import json
 import time
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -60,11 +60,17 @@ def create_app(engine: Engine) -> FastAPI:
             return await run_in_threadpool(_embed, engine, data)
 
     @app.post("/v1/search")
-    async def search(request: Request, k: int | None = None, by: By | None = None) -> dict[str, Any]:
+    async def search(
+        request: Request,
+        k: int | None = None,
+        by: By | None = None,
+        where: Annotated[list[str] | None, Query()] = None,
+        recall: Annotated[float | None, Query(gt=0, lt=1)] = None,
+    ) -> dict[str, Any]:
         _refuse_unwanted(request)
         is_json = _kind(request) == "application/json"
         async with bodies.read(request) as data:
-            return await run_in_threadpool(_search, engine, data, is_json, k, by)
+            return await run_in_threadpool(_search, engine, data, is_json, k, by, where or [], recall)
 
     @app.get("/v1/items/{row}/picture")
     def picture(row: int, side: int = 192, version: int | None = None) -> Response:
@@ -127,7 +133,9 @@ def _embed(engine: Engine, data: bytes) -> dict[str, Any]:
     return {"vector": vector_D.tolist(), "model": engine.model.content_hash, "took_ms": clock.took_ms}
 
 
-def _search(engine: Engine, data: bytes, is_json: bool, k: int | None, by: By | None) -> dict[str, Any]:
+def _search(
+    engine: Engine, data: bytes, is_json: bool, k: int | None, by: By | None, where: list[str], recall: float | None
+) -> dict[str, Any]:
     started, clock = time.perf_counter(), Clock()
     index, own_row = engine.need_index(), None
     if is_json:
@@ -135,7 +143,7 @@ def _search(engine: Engine, data: bytes, is_json: bool, k: int | None, by: By | 
     else:
         vector_D = engine.embed(data, clock)
     wanted = k if k is not None else engine.spec.k
-    found = engine.search(vector_D, wanted, clock, index=index, own_row=own_row, by=by)
+    found = engine.search(vector_D, wanted, clock, index=index, own_row=own_row, by=by, where=where, recall=recall)
     if own_row is not None:
         found["query"] = {"row": own_row} | items(index, [own_row])[0]
     total_ms = round(1000 * (time.perf_counter() - started), 2)

@@ -38,7 +38,7 @@ class CurrentIndex:
         header = read_header(before.address)
         if header.generation == before.version:
             return
-        found = Index.open(before.address)
+        found = Index.open(before.address, mapped=before.mapped)
         if (found.model_hash, found.metric, found.dim) != (before.model_hash, before.metric, before.dim):
             raise KinsightError(
                 "serve.other-index",

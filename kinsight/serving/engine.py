@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from kinsight.data.decode import pixel_count
 from kinsight.data.reading import shown
 from kinsight.errors import DataError, SpecError
 from kinsight.evaluation import load
-from kinsight.indexing import Index
+from kinsight.indexing import Index, parse_where
 from kinsight.serving.by_class import Preference, nearest_classes
 from kinsight.serving.current import CurrentIndex
 from kinsight.serving.embedder import Embedder
@@ -41,6 +41,7 @@ class NoSuchItem(DataError):
     """The index has no such item."""
 
 
+_FILTERS = 16  # kept; each holds a few numbers for each item
 By = Literal["classes", "items"]
 
 
@@ -55,7 +56,7 @@ class Engine:
         """Load everything and run once. Raises SpecError, StorageError, DataError."""
         self.spec = spec
         self.model = load(spec.bundle, device=spec.device, precision=spec.precision)
-        index = Index.open(spec.index) if spec.index is not None else None
+        index = Index.open(spec.index, mapped=spec.mapped) if spec.index is not None else None
         if index is not None:
             check_same_model(index, self.model.content_hash, self.model.name)
             self.by(index)  # labels are counted now, not for the first request
@@ -69,6 +70,8 @@ class Engine:
         # As the index's own vectors: where length counts, both sides need the same.
         unit = index is None or index.header.normalized is not False
         self.embedder = Embedder(self.model, max_batch=spec.max_batch, max_waiting=spec.max_waiting, normalize=unit)
+        self._filtered: dict[tuple[int, tuple[str, ...]], Index] = {}
+        self._filtering = threading.Lock()
         self._decoding = threading.BoundedSemaphore(spec.max_decoding)
         self._current = CurrentIndex(index, spec.reload_seconds) if index is not None else None
 
@@ -109,15 +112,19 @@ class Engine:
         index: Index | None = None,
         own_row: int | None = None,
         by: By | None = None,
+        where: Sequence[str] = (),
+        recall: float | None = None,
     ) -> dict[str, Any]:
         """The nearest classes or items, and whether the first is near enough.
 
         index: the version that `own_row`, an item that is not to find itself, belongs to. by: None: as by `Engine.by`.
+        where, recall: as `Index.where` (words, as `parse_where` takes them) and `Index.at`.
         """
         index = index or self.need_index()
         by = by or self.by(index)
         if not 1 <= k <= self.spec.max_k:
             raise SpecError("serve.k", f"expected 1 to {self.spec.max_k}", field=f"k={k}")
+        index = self._restricted(index, tuple(where), recall)
         query_1D = torch.from_numpy(np.ascontiguousarray(vector_D[None], np.float32))
         exclude = torch.tensor([own_row]) if own_row is not None else None
         if by == "classes":
@@ -139,6 +146,18 @@ class Engine:
             "by": by,
             "results": results,
         }
+
+    def _restricted(self, index: Index, where: tuple[str, ...], recall: float | None) -> Index:
+        """The index for a request's own wishes; the last few filters are kept, as what they take is taken per item."""
+        if where:
+            key = (index.version, where)
+            with self._filtering:
+                found = self._filtered.pop(key, None) or index.where(parse_where(where))
+                self._filtered[key] = found
+                while len(self._filtered) > _FILTERS:
+                    self._filtered.pop(next(iter(self._filtered)))
+            index = found
+        return index if recall is None else index.at(recall)
 
     def accepts(self, similarity: float) -> bool | None:
         """Whether a similarity is a match; None where no threshold is known."""

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from kinsight import progress, storage
 from kinsight.errors import SpecError
-from kinsight.indexing import Hits, Index
+from kinsight.indexing import Hits, Index, parse_where
 from kinsight.serving.limits import Limit, find_limit
 from kinsight.serving.queries import Queries, find_queries
 from kinsight.serving.results_page import results_page
@@ -42,12 +42,14 @@ def run(spec: SearchSpec) -> None:
 
 
 def _search(spec: SearchSpec) -> tuple[pa.Table, Queries]:
-    index = Index.open(spec.index)
+    index = Index.open(spec.index, mapped=spec.mapped)
     limit = find_limit(spec.bundle, spec.fmr, spec.threshold, index.metric, index.header.normalized)
     queries = find_queries(spec, index)
+    index = index if spec.recall is None else index.at(spec.recall)
+    index = index.where(parse_where(spec.where)) if spec.where else index
     hits = index.search(queries.vector_QD, spec.k, exclude_Q=queries.exclude_Q)
     table = _results(index, queries, hits, limit)
-    _say(index, queries, spec.k, limit)
+    _say(index, spec, limit)
     if spec.output is not None:
         _write(spec, table, queries, _title(index), limit)
         progress.say(f"results     {len(table):,} for {len(queries):,} queries in {storage.Address.parse(spec.output)}")
@@ -76,11 +78,12 @@ def _results(index: Index, queries: Queries, hits: Hits, limit: Limit) -> pa.Tab
     return pa.table(columns | {name: items[name] for name in index.columns})
 
 
-def _say(index: Index, queries: Queries, k: int, limit: Limit) -> None:
+def _say(index: Index, spec: SearchSpec, limit: Limit) -> None:
     if not len(index):
-        progress.warn("the index is empty: nothing can be found")
-    elif k > len(index):
-        progress.warn(f"k={k}: the index holds {len(index):,} items; each query gets those")
+        progress.warn(f"{'no item fits where' if spec.where else 'the index is empty'}: nothing can be found")
+    elif spec.k > len(index):
+        fitting = " that fit where" if spec.where else ""
+        progress.warn(f"k={spec.k}: the index holds {len(index):,} items{fitting}; each query gets those")
     if limit.threshold is None:
         progress.say(f"threshold   none ({limit.source}): nothing is marked as accepted")
         return

@@ -32,6 +32,18 @@ class SearchSpec(Spec):
         default=None, description="model bundle (or run) that made the index: embeds the images, holds the thresholds"
     )
     k: int = Field(default=10, ge=1, le=1_000_000, description="neighbours of each query")
+    recall: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="of a learned index, search with the cheapest settings known to reach this recall@10; null: those "
+        "it was built with",
+    )
+    where: list[str] = Field(
+        default=[],
+        description="find only items with this value in a column: column=value; several of a column are alternatives",
+    )
+    mapped: bool = Field(default=False, description="leave lists or graph on disk: for indexes larger than memory")
     threshold: float | None = Field(default=None, description="similarity from which on a neighbour is accepted")
     fmr: float | None = Field(
         default=None,

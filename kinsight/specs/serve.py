@@ -14,6 +14,9 @@ class ServeSpec(Spec):
     job: Literal["serve"] = "serve"
     bundle: str = Field(description="address of a model bundle (or of a run that holds one)")
     index: str | None = Field(default=None, description="address of an index made with this bundle; null: embed only")
+    mapped: bool = Field(
+        default=False, description="leave the index's lists or graph on disk: for indexes larger than memory"
+    )
     host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0: every network of this machine")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0: any free one")
     k: int = Field(default=12, ge=1, le=1000, description="neighbours in an answer that does not ask for a number")
@@ -54,7 +57,16 @@ class ServeSpec(Spec):
     def _consistent(self) -> "ServeSpec":
         if self.fmr is not None and self.threshold is not None:
             raise ValueError("fmr has no effect beside threshold: give one of them")
-        searching = {"fmr", "threshold", "k", "max_k", "reload_seconds", "by", "prefer"} & self.model_fields_set
+        searching = {
+            "fmr",
+            "threshold",
+            "k",
+            "max_k",
+            "reload_seconds",
+            "by",
+            "prefer",
+            "mapped",
+        } & self.model_fields_set
         if self.index is None and searching:
             raise ValueError(f"{', '.join(sorted(searching))}: no effect without index, nothing is searched")
         if self.prefer is None and "prefer_by" in self.model_fields_set:

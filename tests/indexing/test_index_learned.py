@@ -98,10 +98,10 @@ def test_levels_cost_more_the_more_they_find(made: Path, tmp_path: Path) -> None
     assert all(one.cost <= other.cost for one, other in pairwise(levels))
     assert all(level.reached >= level.recall for level in levels)
     true_QK = topk(queries(), torch.from_numpy(vectors(ROWS, 0)), 10, metric="l2")[1]
-    low, high = (recall_of(index.search(queries(), 10, recall=asked).row_QK, true_QK) for asked in (0.8, 0.99))
+    low, high = (recall_of(index.at(asked).search(queries(), 10).row_QK, true_QK) for asked in (0.8, 0.99))
     assert low < high and high > 0.98
     with pytest.raises(SpecError, match="no settings that reach it"):
-        index.search(queries(), 10, recall=0.9999)
+        index.at(0.9999)
 
 
 def test_settings_given_are_used(made: Path, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_wrong_partitions_and_settings(made: Path, tmp_path: Path) -> None:
         assert not (tmp_path / "index" / "index.json").exists()
     flat = Index.open(build({"embeddings": str(made / "base.npy"), "output": str(tmp_path / "flat")}))
     with pytest.raises(SpecError, match="no effect"):
-        flat.search(queries(), 3, recall=0.9)
+        flat.at(0.9)
 
 
 def test_an_altered_partition_is_noticed(made: Path, tmp_path: Path) -> None:

@@ -197,3 +197,15 @@ def test_rates_that_were_not_measured_are_refused(made):
     with pytest.raises(SpecError, match="no threshold was measured for this rate"):
         _search(made, images=[image], bundle=str(made / "run"), fmr=0.0001)
     assert _search(made, images=[image], bundle=str(made / "run"), fmr=0.01, k=1)["accepted"].to_pylist() == [True]
+
+
+def test_only_items_that_fit_are_found(made, capsys):
+    found = _search(made, id=["3"], k=20, where=["character=B", "character=C", "note=n1"])
+    assert sorted(found["character"].to_pylist()) == ["B", "C"]
+    assert "holds 2 items that fit where" in capsys.readouterr().err
+    assert len(_search(made, id=["3"], where=["character=Z"])) == 0
+    assert "no item fits where" in capsys.readouterr().err
+    with pytest.raises(SpecError, match="no column"):
+        _search(made, id=["3"], where=["colour=red"])
+    with pytest.raises(SpecError, match="no effect on kind"):
+        _search(made, id=["3"], recall=0.9)

@@ -293,3 +293,28 @@ def test_a_rate_that_was_not_measured_is_an_error(made: Path):
     spec = ServeSpec(bundle=str(made / "run"), index=str(made / "index"), port=0, fmr=1e-4)
     with pytest.raises(SpecError, match=r"measured: 0\.01"), in_background(spec):
         pass
+
+
+def test_only_items_that_fit_are_found(server: str):
+    for by, count in (("items", 4), ("classes", 1)):
+        status, answer = post(f"{server}/v1/search?k=20&by={by}&where=character=B", {"row": 0})
+        assert status == 200 and {item["character"] for item in answer["results"]} == {"B"}
+        assert len(answer["results"]) == count
+    two = post(f"{server}/v1/search?k=20&by=items&where=character=B&where=character=C&where=note=n1", {"row": 0})[1]
+    assert sorted(item["character"] for item in two["results"]) == ["B", "C"]
+    assert post(f"{server}/v1/search?where=character=Z", {"row": 0})[1]["results"] == []
+    assert len(post(f"{server}/v1/search?k=20&by=items", {"row": 0})[1]["results"]) == 20  # the others are still there
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ("where=colour=red", "no column"),
+        ("where=colour", "column=value"),
+        ("recall=0.9", "no effect on kind"),
+        ("recall=2", "less than 1"),
+    ],
+)
+def test_wishes_that_cannot_be_met_are_refused(server: str, asked: str, says: str):
+    status, answer = post(f"{server}/v1/search?{asked}", {"row": 0})
+    assert (status, says in answer["message"]) == (400, True), answer
