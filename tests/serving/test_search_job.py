@@ -207,5 +207,5 @@ def test_only_items_that_fit_are_found(made, capsys):
     assert "no item fits where" in capsys.readouterr().err
     with pytest.raises(SpecError, match="no column"):
         _search(made, id=["3"], where=["colour=red"])
-    with pytest.raises(SpecError, match="no effect on kind"):
+    with pytest.raises(SpecError, match="no effect on an index of kind"):
         _search(made, id=["3"], recall=0.9)

@@ -311,7 +311,7 @@ def test_only_items_that_fit_are_found(server: str):
     [
         ("where=colour=red", "no column"),
         ("where=colour", "column=value"),
-        ("recall=0.9", "no effect on kind"),
+        ("recall=0.9", "no effect on an index of kind"),
         ("recall=2", "less than 1"),
     ],
 )

@@ -14,13 +14,14 @@ from typing import Any
 from rich.console import Console
 
 from kinsight import progress, storage
+from kinsight.bench.index.choosing import Chosen, choose
 from kinsight.bench.index.lists import compare_lists
-from kinsight.bench.index.measuring import Found, chosen_for, measure, sweep
+from kinsight.bench.index.measuring import count, measure, sweep
 from kinsight.bench.index.plots import draw
 from kinsight.bench.index.sets import BenchSet, prepare
 from kinsight.bench.index.store import Store
 from kinsight.bench.index.store_key import key_of
-from kinsight.bench.index.systems import SYSTEMS
+from kinsight.bench.index.systems import system
 from kinsight.bench.index.tables import beside, best_peer, cost_table, lists_table, speed_table
 from kinsight.bench.index.tuning import tune
 from kinsight.errors import RunError
@@ -48,76 +49,53 @@ def run(spec: BenchIndex) -> dict[str, Any]:
 
 def _one_set(spec: BenchIndex, store: Store, data: BenchSet, console: Console) -> dict[str, Any]:
     about = {"name": data.name, "rows": data.rows, "dim": data.dim, "source": data.source, "threads": spec.threads[0]}
-    found: Found = {name: tune(spec, store, data, name) for name in spec.systems}
+    chosen = choose(spec, store, data, {name: tune(spec, store, data, name) for name in spec.systems})
     out: dict[str, Any] = {"set": about | {"queries": data.queries}, "speed": [], "cost": [], "lists": []}
     for target in spec.targets:
         for threads in spec.threads:
-            rows = _kept(spec, store, data, f"speed-{target:g}-{threads}", found, target, threads)
+            rows = _speed(spec, store, data, chosen["s", target], target, threads)
             out["speed"] += rows
             console.print(speed_table(about, target, threads, rows))
             _say_ratio(data, target, threads, rows)
     for target in spec.targets:
-        rows = _cheapest(spec, store, data, found, target)
-        out["cost"] += rows
-        if rows:
+        if rows := _cost(spec, store, data, chosen["cost", target], target):
+            out["cost"] += rows
             console.print(cost_table(about, target, rows))
     if {"kinsight-flat", "faiss-ivf-flat"} <= set(spec.systems):
-        out["lists"] = compare_lists(spec, store, data, *_lists_of(spec, store, data, found))
+        out["lists"] = compare_lists(spec, store, data, *_lists_of(spec, data, chosen["cost", spec.targets[0]]))
         console.print(lists_table(data.name, out["lists"]))
-    asked = [spec.threads[0], spec.targets[0], _asked(found)]
-    place = store.root / "measured" / data.name / f"curves-{key_of(asked)}.json"
-    out["curves"] = store.once(place, spec.again != "nothing", lambda: sweep(spec, store, data, found, spec.targets[0]))
+    out["curves"] = _curves(spec, store, data, chosen["s", spec.targets[0]])
     for path in draw(about, out["curves"], store.root):
         progress.say(f"picture     {path}")
     return out
 
 
-def _kept(
-    spec: BenchIndex, store: Store, data: BenchSet, what: str, found: Found, target: float, threads: int
+def _speed(
+    spec: BenchIndex, store: Store, data: BenchSet, chosen: Chosen, target: float, threads: int
 ) -> list[dict[str, Any]]:
-    asked = [_asked(found), spec.seeds, spec.repeats]
-    place = store.root / "measured" / data.name / f"{what}-{key_of(asked)}.json"
-    return store.once(place, spec.again != "nothing", lambda: measure(spec, store, data, found, target, threads))
+    name = f"speed-{target:g}-{threads}-{key_of([chosen, spec.seeds, spec.repeats])}.json"
+    place = store.root / "measured" / data.name / name
+    return store.once(place, spec.again != "nothing", lambda: measure(spec, store, data, chosen, target, threads))
 
 
-def _asked(found: Found) -> dict[str, Any]:
-    return {name: [vars(each) for each in candidates] for name, candidates in found.items()}
-
-
-def _cheapest(spec: BenchIndex, store: Store, data: BenchSet, found: Found, target: float) -> list[dict[str, Any]]:
+def _cost(spec: BenchIndex, store: Store, data: BenchSet, chosen: Chosen, target: float) -> list[dict[str, Any]]:
     """What reaches the recall with the fewest multiply-adds; further seeds with the same settings."""
-    rows = []
-    for name, kept in chosen_for(spec, store, data, found, target, "cost").items():
-        candidate = kept["candidate"]
-        seeds = spec.seeds if SYSTEMS[name].seeded else spec.seeds[:1]
-        for seed in seeds:
-            place = store.root / "measured" / data.name / f"cost-{name}-{key_of([candidate, seed])}.json"
-            seen = store.once(
-                place,
-                False,
-                lambda name=name, candidate=candidate, seed=seed: _count(spec, store, data, name, candidate, seed),
-            )
-            settings = {key: candidate[key] for key in ("build", "knob", "effort")}
-            rows.append({"system": name, "seed": seed, "target": target, "steps": kept["steps"], **settings, **seen})
-    return rows
+    rows: list[dict[str, Any]] = []
+    for name, kept in chosen.items():
+        place = store.root / "measured" / data.name / f"cost-{name}-{key_of([kept, spec.seeds])}.json"
+        rows += store.once(place, False, lambda name=name, kept=kept: count(spec, store, data, name, kept))
+    return [row | {"target": target} for row in rows]
 
 
-def _count(
-    spec: BenchIndex, store: Store, data: BenchSet, name: str, candidate: dict[str, Any], seed: int
-) -> dict[str, Any]:
-    with store.worker(name, data, max(spec.threads), "query") as worker:
-        store.ensure_built(worker, name, data, candidate["build"], seed)
-        worker.ask("load", build=candidate["build"], place=str(store.built(name, data, candidate["build"], seed)))
-        seen = worker.ask("search", effort=candidate["effort"], knob=candidate["knob"], count=True, seconds=0)
-    return {"recall": seen["recall"], "counts": seen["counts"]}
+def _curves(spec: BenchIndex, store: Store, data: BenchSet, chosen: Chosen) -> list[dict[str, Any]]:
+    place = store.root / "measured" / data.name / f"curves-{key_of([chosen, spec.threads[0]])}.json"
+    return store.once(place, spec.again != "nothing", lambda: sweep(spec, store, data, chosen))
 
 
-def _lists_of(spec: BenchIndex, store: Store, data: BenchSet, found: Found) -> tuple[int, int | None]:
-    """The number of lists and the components that ours costs least with at the first recall."""
-    chosen = chosen_for(spec, store, data, {"kinsight-flat": found["kinsight-flat"]}, spec.targets[0], "cost")
-    build = chosen["kinsight-flat"]["candidate"]["build"] if chosen else SYSTEMS["kinsight-flat"].builds(
-        data.rows, data.dim, spec.effort
-    )[-1]  # fmt: skip
+def _lists_of(spec: BenchIndex, data: BenchSet, chosen: Chosen) -> tuple[int, int | None]:
+    """The number of lists and the components that ours costs least with; the last tried where none reaches a recall."""
+    own = chosen.get("kinsight-flat")
+    build = own["candidate"]["build"] if own else system("kinsight-flat").builds(data.rows, data.dim, spec.effort)[-1]
     return build["lists"], build["components"]
 
 
@@ -133,7 +111,7 @@ def _say_ratio(data: BenchSet, target: float, threads: int, rows: list[dict[str,
 
 def _require(spec: BenchIndex) -> None:
     for name in spec.systems:
-        for module in SYSTEMS[name].modules:
+        for module in system(name).modules:
             if importlib.util.find_spec(module) is None:
                 raise RunError(
                     "bench.peer",

@@ -44,8 +44,8 @@ def compare_lists(spec: BenchIndex, store: Store, data: BenchSet, lists: int, co
 
 
 def _one(spec: BenchIndex, store: Store, data: BenchSet, name: str, build: dict[str, Any], seed: int) -> dict[str, Any]:
+    store.ensure_built(name, data, build, seed, max(spec.threads))
     with store.worker(name, data, max(spec.threads), "query") as worker:
-        store.ensure_built(worker, name, data, build, seed)
-        worker.ask("load", build=build, place=str(store.built(name, data, build, seed)))
+        store.load(worker, name, data, build, seed)
         most = max(2, min(build["lists"], max(64, build["lists"] // 4)))
         return worker.ask("lists", most=most, targets=spec.targets, shares=_SHARES)

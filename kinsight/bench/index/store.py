@@ -41,13 +41,18 @@ class Store:
     def built(self, system: str, data: BenchSet, build: Settings, seed: int) -> Path:
         return self.root / "built" / data.name / system / f"{key_of(build)}-{seed}"
 
-    def ensure_built(self, worker: Worker, system: str, data: BenchSet, build: Settings, seed: int) -> dict[str, float]:
-        """Build what is not there; seconds and peak memory it took."""
+    def ensure_built(self, system: str, data: BenchSet, build: Settings, seed: int, threads: int) -> None:
+        """Build what is not there, in a process of its own, which sees no test queries."""
         place = self.built(system, data, build, seed)
         if not (place / "built.json").exists():
             shutil.rmtree(place, ignore_errors=True)
-            worker.ask("build", build=build, seed=seed, place=str(place))
-        return json.loads((place / "built.json").read_text())
+            with self.worker(system, data, threads, "learn") as worker:
+                worker.ask("build", build=build, seed=seed, place=str(place))
+
+    def load(self, worker: Worker, system: str, data: BenchSet, build: Settings, seed: int) -> dict[str, float]:
+        """Have a process read an index that is built: mb, of its files; build_s and build_peak_mb, what it took."""
+        place = self.built(system, data, build, seed)
+        return worker.ask("load", build=build, place=str(place)) | json.loads((place / "built.json").read_text())
 
     def once(self, place: Path, again: bool, made: Callable[[], Any]) -> Any:
         """What is in the JSON file, or what is made now and written there."""

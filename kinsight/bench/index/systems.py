@@ -1,18 +1,24 @@
-"""Name -> system."""
+"""Name -> system, imported when asked for: a process loads one, and nothing of the others."""
 
-from kinsight.bench.index.faiss_systems import Hnsw, IvfFastScan, IvfFlat, IvfHnsw
-from kinsight.bench.index.ours import Kinsight, KinsightFlat
-from kinsight.bench.index.peers import HnswLib, Scann, Usearch
+from importlib import import_module
+
 from kinsight.bench.index.system import System
 
-SYSTEMS: dict[str, type[System]] = {
-    "kinsight": Kinsight,
-    "kinsight-flat": KinsightFlat,
-    "faiss-ivf-flat": IvfFlat,
-    "faiss-ivf-hnsw": IvfHnsw,
-    "faiss-ivf-fastscan": IvfFastScan,
-    "faiss-hnsw": Hnsw,
-    "hnswlib": HnswLib,
-    "scann": Scann,
-    "usearch": Usearch,
+_OURS, _FAISS, _PEERS = (f"kinsight.bench.index.{name}" for name in ("ours", "faiss_systems", "peers"))
+_WHERE = {
+    "kinsight": (_OURS, "Kinsight"),
+    "kinsight-flat": (_OURS, "KinsightFlat"),
+    "faiss-ivf-flat": (_FAISS, "IvfFlat"),
+    "faiss-ivf-hnsw": (_FAISS, "IvfHnsw"),
+    "faiss-ivf-fastscan": (_FAISS, "IvfFastScan"),
+    "faiss-hnsw": (_FAISS, "Hnsw"),
+    "hnswlib": (_PEERS, "HnswLib"),
+    "scann": (_PEERS, "Scann"),
+    "usearch": (_PEERS, "Usearch"),
 }
+
+
+def system(name: str) -> type[System]:
+    """The class of a system."""
+    module, title = _WHERE[name]
+    return getattr(import_module(module), title)

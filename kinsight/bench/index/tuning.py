@@ -13,7 +13,7 @@ from kinsight.bench.index.sets import BenchSet
 from kinsight.bench.index.store import Store
 from kinsight.bench.index.store_key import key_of
 from kinsight.bench.index.system import Settings
-from kinsight.bench.index.systems import SYSTEMS
+from kinsight.bench.index.systems import system
 from kinsight.bench.index.worker import Worker
 from kinsight.specs.bench_index import BenchIndex
 
@@ -38,8 +38,7 @@ class Candidate:
 
 def tune(spec: BenchIndex, store: Store, data: BenchSet, name: str) -> list[Candidate]:
     """All settings worth a look. What is in the store is not done again unless `spec.again` is tuning."""
-    system = SYSTEMS[name]
-    builds = system.builds(data.rows, data.dim, spec.effort)
+    builds = system(name).builds(data.rows, data.dim, spec.effort)
     found: list[Candidate] = []
     again = spec.again == "tuning"
     with progress.task(f"{data.name} {name}: tuning", len(builds), "builds") as task:
@@ -63,17 +62,14 @@ def chain(found: Sequence[Candidate], target: float, by: str) -> list[Candidate]
 
 
 def _tune_build(spec: BenchIndex, store: Store, data: BenchSet, name: str, build: Settings) -> list[dict[str, Any]]:
-    system, seed = SYSTEMS[name], spec.seeds[0]
-    place = store.built(name, data, build, seed)
-    if not (place / "built.json").exists():
-        with store.worker(name, data, max(spec.threads), "learn") as worker:
-            store.ensure_built(worker, name, data, build, seed)
+    kind, seed = system(name), spec.seeds[0]
+    store.ensure_built(name, data, build, seed, max(spec.threads))
     rows: list[dict[str, Any]] = []
     with store.worker(name, data, spec.threads[0], "learn") as worker:
-        worker.ask("load", build=build, place=str(place))
-        efforts = system.efforts(build, data.rows)
+        store.load(worker, name, data, build, seed)
+        efforts = kind.efforts(build, data.rows)
         starts: dict[float, int] = {}
-        for knob in system.knobs(build, data.rows):
+        for knob in kind.knobs(build, data.rows):
             rows += _tune_knob(_Sought(worker, build, knob, efforts), sorted(spec.targets), starts)
     return rows
 

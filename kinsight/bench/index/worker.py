@@ -19,13 +19,11 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import torch
 
 from kinsight.bench.index.system import System, Task, steps
-from kinsight.bench.index.systems import SYSTEMS
+from kinsight.bench.index.systems import system
 from kinsight.bench.index.truth import K, recall_at_10
 from kinsight.errors import RunError
-from kinsight.partition.measure import curve
 
 _SECONDS = 0.4  # what is searched in less is searched again
 
@@ -151,6 +149,10 @@ class _Side:
 
     def lists(self, most: int, targets: list[float], shares: list[float]) -> dict[str, Any]:
         """Entries scanned at a recall, and recall at a share of the rows scanned, whatever a list holds of a vector."""
+        import torch  # three seconds that the peers' processes save
+
+        from kinsight.partition.measure import curve
+
         assert self._system is not None
         order_QP, list_NC = self._system.routes(self._query_QD, most)
         number = max(int(order_QP.max()), int(list_NC.max())) + 1
@@ -162,7 +164,7 @@ class _Side:
         return {**entries, **recalls, "stored": float((list_NC >= 0).sum() / len(list_NC))}
 
     def _new(self) -> System:
-        return SYSTEMS[self._name](self._task, self._threads)
+        return system(self._name)(self._task, self._threads)
 
 
 def main(words: list[str], lines: IO[str], out: IO[str]) -> None:
