@@ -63,7 +63,8 @@ def dcnet(data: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Compat]:
         capsys.readouterr()
         usual = ["--save_path", "./save_path/", "--data_path", "data", "--data_name", "webfaceLPS", "--gpu", "-1"]
         code = main(["compat", "run_dcnet.py", *usual, "--learn_name", "learn10m", "--epochs", "3", *PERCENTS, *words])
-        return Outcome(code, *capsys.readouterr())
+        out, err = capsys.readouterr()
+        return Outcome(code, out, err)
 
     yield run
     torch.set_num_threads(threads)
