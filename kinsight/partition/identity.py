@@ -3,10 +3,10 @@
 Two recalls: of a query's true rows, the share that is in the lists looked into; and of the queries, the share whose
 nearest vector in these lists is a true row (top-1).
 
-Memory: the base is read in parts of 1 GB, a million rows at most, and again for top-1; a part is held three times. Of
-each of its N vectors there remain its list, F further lists, their gain and their place in the order of copies, 4 +
-16 F bytes, half as much again while they are sorted. Q queries that look into P lists: 24 bytes for each of Q times P, and
-12 for each query and cell of the table.
+Memory: the base is read in parts of 1 GB, a million rows at most, and again for top-1; a part is held three times.
+Of each of its N vectors there remain its list, F further lists, their gain and their place in the order of copies:
+4 + 16 F bytes, half as much again while they are sorted. Q queries that look into P lists: 24 bytes for each of Q times
+P, and 12 for each query and cell of the table.
 
 Shapes: Q queries, K true rows, N base vectors, L lists, P numbers of lists, S budgets of copies, R dimensions.
 """
