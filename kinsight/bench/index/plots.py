@@ -8,9 +8,11 @@ from typing import Any
 from kinsight import storage
 from kinsight.bench.index.tables import OURS
 from kinsight.partition.plots import COLORS, INK, QUIET, RULE
+from kinsight.specs.bench_index import BenchedSystem
 
 _TICKS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 _MOST = 0.9993
+_ORDER = BenchedSystem.__args__
 
 
 def draw(data: dict[str, Any], rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
@@ -42,10 +44,11 @@ def _write(path: Path, lines: dict[str, list[tuple[float, float]]], title: str, 
     figure = Figure(figsize=(9.5, 6.4), dpi=100, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for number, (name, points) in enumerate(sorted(lines.items(), key=lambda item: item[0] not in OURS)):
+    for name, points in lines.items():
+        number = _ORDER.index(name)
         ours = name in OURS
         axes.plot(
-            *zip(*points, strict=True), label=name, color=COLORS[number % len(COLORS)] if number < len(COLORS) else INK,
+            *zip(*points, strict=True), label=name, color=(*COLORS, INK)[number],
             linewidth=2.6 if ours else 1.5, linestyle="-" if ours else (0, (4, 2)), marker="o",
             markersize=5 if ours else 3.5, zorder=3 if ours else 2,
         )  # fmt: skip
@@ -55,11 +58,13 @@ def _write(path: Path, lines: dict[str, list[tuple[float, float]]], title: str, 
     axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
     axes.set_xlim(max(0.0, low - 0.02), 0.9995)
     axes.set_yscale("log")
+    for axis_ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        axis_ticks(_plain)
     axes.set_xlabel("recall@10", color=QUIET)
     axes.set_ylabel(what, color=QUIET)
     axes.set_title(title, loc="left", color=INK, fontsize=15)
     axes.grid(True, which="major", color=RULE)
-    axes.tick_params(colors=QUIET)
+    axes.tick_params(which="both", colors=QUIET)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.legend(frameon=False, labelcolor=INK)
@@ -67,6 +72,11 @@ def _write(path: Path, lines: dict[str, list[tuple[float, float]]], title: str, 
     figure.savefig(file, format="png", metadata={"Software": None})
     storage.write_bytes(path, file.getvalue())
     return path
+
+
+def _plain(value: float, place: float) -> str:
+    """Numbers on a log axis at 1, 2, 5 times a power of ten."""
+    return f"{value:,.10g}" if f"{value:e}"[0] in "125" else ""
 
 
 def _up(recall: Any) -> Any:

@@ -32,8 +32,8 @@ def speed_table(data: dict[str, Any], target: float, threads: int, rows: Sequenc
             settings_text(first),
         )
     table.caption = (
-        "medians; q/s and recall of the first seed, range of q/s, least recall of the others; steps: settings passed over for lack of recall; "
-        "cost: multiply-adds in per cent of a full scan"
+        "medians; q/s and recall of the first seed, range of q/s, least recall of the others; "
+        "steps: settings passed over for lack of recall; cost: multiply-adds in per cent of a full scan"
     )
     return table
 

@@ -1,0 +1,168 @@
+"""`kinsight bench index` on a small set: truth, recall, counts, tuning without the test queries, tables, pictures."""
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kinsight.bench.index.faiss_systems import IvfFlat, IvfHnsw
+from kinsight.bench.index.job import run
+from kinsight.bench.index.mixture import make_mixture
+from kinsight.bench.index.sets import prepare
+from kinsight.bench.index.store import Store
+from kinsight.bench.index.system import steps
+from kinsight.bench.index.systems import system
+from kinsight.bench.index.tables import beside, best_peer
+from kinsight.bench.index.truth import faiss, nearest, recall_at_10
+from kinsight.bench.index.tuning import Candidate, chain, tune
+from kinsight.errors import DataError, RunError
+from kinsight.specs.bench_index import BenchedSystem, BenchIndex
+
+PEERS = [
+    name
+    for name in BenchedSystem.__args__
+    if not name.startswith("kinsight") and all(importlib.util.find_spec(each) for each in system(name).modules)
+]
+
+
+def _spec(output: Path, **words: object) -> BenchIndex:
+    settings = {
+        "output": str(output),
+        "sets": ["mixture-1m"],
+        "max_rows": 3000,
+        "max_queries": 200,
+        "tune_queries": 200,
+        "effort": "quick",
+        "repeats": 1,
+        "threads": [1],
+        "seeds": [0],
+        "targets": [0.9],
+    }
+    return BenchIndex.model_validate(settings | words)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the set is there."""
+    folder = tmp_path_factory.mktemp("bench")
+    prepare("mixture-1m", _spec(folder), folder / "sets" / "mixture-1m")
+    return folder
+
+
+def test_the_truth_is_exact_counts_ties_and_leaves_the_own_row_out():
+    rng = np.random.default_rng(0)
+    base_ND = rng.integers(0, 3, (400, 5)).astype(np.float32)  # many ties
+    own_Q = np.arange(50)
+    near_QM = nearest(base_ND, base_ND[:50], own_Q, lambda amount: None)
+    for query, row_M in enumerate(near_QM):
+        distance_N = np.square(base_ND - base_ND[query]).sum(1)
+        distance_N[query] = np.inf
+        tenth = np.sort(distance_N)[9]
+        right = set(np.flatnonzero(distance_N <= tenth))
+        found = set(row_M[row_M >= 0])
+        assert found <= right and len(found) == min(len(right), near_QM.shape[1], 31)
+    perfect_QK = near_QM[:, :10]
+    assert recall_at_10(perfect_QK, near_QM) == 1.0
+    assert recall_at_10(np.concatenate([own_Q[:, None], perfect_QK], 1), near_QM, own_Q) == 1.0
+    assert recall_at_10(np.repeat(perfect_QK[:, :1], 10, 1), near_QM) < 0.4  # none is counted twice
+    assert recall_at_10(np.full((50, 10), -1), near_QM) == 0.0
+
+
+def test_the_mixture_is_the_same_each_time_and_has_uneven_clusters():
+    base_ND, query_QD = make_mixture(5000, 100, seed=3)
+    again_ND, _ = make_mixture(5000, 100, seed=3)
+    other_ND, _ = make_mixture(5000, 100, seed=4)
+    assert base_ND.shape == (5000, 128) and query_QD.shape == (100, 128) and base_ND.dtype == np.uint8
+    assert (base_ND == again_ND).all() and (base_ND != other_ND).any()
+    length_N = np.linalg.norm(base_ND.astype(float), axis=1)
+    assert 480 < np.median(length_N) < 530 and 0.1 < (base_ND == 0).mean() < 0.6
+
+
+def test_counts_are_those_of_faiss(made: Path):
+    spec = _spec(made)
+    data = prepare("mixture-1m", spec, made / "sets" / "mixture-1m")
+    task = Store(made).task(data)
+    query_QD = np.array(data.array("query"))
+    for kind, knob in ((IvfFlat, {}), (IvfHnsw, {"beam": 1.0})):
+        (build,) = kind.builds(3000, 128, "quick")
+        place = made / f"counts-{kind.__name__}"
+        place.mkdir()
+        searched = kind(task, 1)
+        searched.build(build, 0, place)
+        searched.load(build, place)
+        faiss.cvar.indexIVF_stats.reset()
+        searched.search(query_QD, 10, 7, knob)
+        counts = searched.counts(query_QD, 10, 7, knob)
+        assert counts.entries == pytest.approx(faiss.cvar.indexIVF_stats.ndis / len(query_QD))
+        assert counts.p95 is not None and counts.p95 > counts.entries
+        routing = counts.multiply_adds / 128 - counts.entries
+        assert routing == pytest.approx(build["lists"]) if kind is IvfFlat else 0 < routing < 10 * build["lists"]
+    everything = IvfFlat.search(searched, query_QD, 10, build["lists"], {"beam": 2.0})
+    assert recall_at_10(everything, data.array("query_near")) > 0.999
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_tuning_reaches_the_recall_without_the_test_queries(name: str, made: Path, tmp_path: Path):
+    shutil.copytree(made / "sets", tmp_path / "sets")
+    folder = tmp_path / "sets" / "mixture-1m"
+    spec = _spec(tmp_path)
+    data = prepare("mixture-1m", spec, folder)
+    for file in ("query.npy", "query_near.npy"):
+        (folder / file).unlink()
+    found = tune(spec, Store(tmp_path), data, name)
+    best = chain(found, 0.9, "s")[0]
+    assert 0.9 <= best.recall <= 1.0 and best.s > 0
+    assert (best.cost is None) == (name in ("hnswlib", "scann"))
+
+
+def test_a_chain_goes_on_to_higher_recalls_only():
+    rows = [(0.96, 1.0, 5.0), (0.955, 2.0, 4.0), (0.97, 3.0, 3.0), (0.9, 0.5, 1.0), (0.99, 4.0, None)]
+    found = [Candidate({}, {}, number, *row) for number, row in enumerate(rows)]
+    assert [each.recall for each in chain(found, 0.95, "s")] == [0.96, 0.97, 0.99]
+    assert [each.recall for each in chain(found, 0.95, "cost")] == [0.97]
+    assert steps(1, 100)[0] == 1 and steps(1, 100)[-1] == 100 and (np.diff(steps(1, 100)) > 0).all()
+
+
+def test_the_best_peer_reached_the_recall_and_ratios_are_of_the_same_turn():
+    rows = [
+        {"system": "kinsight", "s": 1.0, "recall": 0.96, "target": 0.95, "all_s": [1.0, 2.0, 1.0]},
+        {"system": "scann", "s": 0.5, "recall": 0.94, "target": 0.95, "all_s": [0.5, 0.5, 0.5]},
+        {"system": "hnswlib", "s": 2.0, "recall": 0.97, "target": 0.95, "all_s": [2.0, 4.0, 3.0]},
+    ]
+    best = best_peer(rows)
+    assert best is rows[2] and beside(rows[0], best) == 2.0
+
+
+def test_the_bench_measures_all_and_goes_on(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    shutil.copytree(made / "sets", tmp_path / "sets")
+    words = {"systems": ["kinsight-flat", "faiss-ivf-flat"], "results": str(tmp_path / "results.json")}
+    results = run(_spec(tmp_path, **words))
+    (found,) = results["sets"]
+    assert {row["system"] for row in found["speed"]} == {"kinsight-flat", "faiss-ivf-flat"}
+    for row in found["speed"] + found["cost"]:
+        assert row["recall"] >= 0.9 and row["counts"]["entries"] > 10
+    assert [row["partition"] for row in found["lists"]] == ["learned", "k-means"]
+    assert all(row["entries@0.9"] is None or row["entries@0.9"] < 3000 for row in found["lists"])
+    assert [row["stored"] for row in found["lists"] if row["copies"] == 0.5] == [pytest.approx(1.5, abs=0.01)]
+    for picture in ("speed", "cost"):
+        assert (tmp_path / f"{picture}-mixture-1m.png").read_bytes()[:4] == b"\x89PNG"
+    assert json.loads((tmp_path / "results.json").read_text())["sets"][0]["speed"] == found["speed"]
+    assert "entries scanned" in capsys.readouterr().out
+    again = run(_spec(tmp_path, **words))
+    assert again == results  # nothing was timed again
+
+
+def test_another_size_in_the_same_folder_is_refused(made: Path):
+    with pytest.raises(DataError, match="max_rows"):
+        prepare("mixture-1m", _spec(made, max_rows=2000), made / "sets" / "mixture-1m")
+
+
+def test_a_system_that_fails_says_so(made: Path):
+    data = prepare("mixture-1m", _spec(made), made / "sets" / "mixture-1m")
+    with Store(made).worker("faiss-ivf-flat", data, 1, "learn") as worker, pytest.raises(RunError, match="no-such"):
+        worker.ask("load", build={}, place=str(made / "no-such"))
+    with pytest.raises(ValueError, match="data: needed"):
+        BenchIndex(output="x", sets=["cross-domain"])
