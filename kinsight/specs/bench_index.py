@@ -44,7 +44,9 @@ class BenchIndex(Spec):
     threads: list[int] = Field(default=[1, 2], min_length=1, description="thread counts to measure at")
     repeats: int = Field(default=3, ge=1, description="measurements of each system, interleaved")
     seeds: list[int] = Field(
-        default=[0, 1, 2], min_length=1, description="seeds of what is learned and of k-means; tuned with the first"
+        default=[0, 1, 2],
+        min_length=1,
+        description="seeds of what is learned and of k-means; tuned with the first, which large sets take alone",
     )
     tune_queries: int = Field(default=2000, ge=100, description="learn vectors to find settings on")
     max_rows: int | None = Field(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kinsight.bench.index.system import Counts, Settings, System, Task, members, steps
+from kinsight.bench.index.system import LARGE, Counts, Settings, System, Task, members, steps
 from kinsight.bench.index.truth import faiss
 
 _FILE = "index.faiss"
@@ -132,21 +132,17 @@ class IvfFastScan(IvfFlat):
 
     @classmethod
     def builds(cls, rows: int, dim: int, effort: str) -> list[Settings]:
-        found: list[Settings] = []
+        choice = lists_for(rows, effort)[-2 if rows > LARGE else -3 :]
         kept = [size for size in (64, 96, 128) if size < dim]
-        for lists in lists_for(rows, effort)[-3:]:
-            end = f"IVF{lists}"
-            found += [
-                {"factory": f"PCAR{size},{end},PQ{size // 2}x4fs,RFlat", "lists": lists}
-                for size in kept[: 1 if effort == "quick" else None]
-            ]
-            if dim <= 256 and dim % 2 == 0:
-                found.append({"factory": f"{end},PQ{dim // 2}x4fs,RFlat", "lists": lists})
-            elif effort == "full" and dim % 4 == 0:
-                found.append({"factory": f"{end},PQ{dim // 4}x4fs,RFlat", "lists": lists})
-        if effort == "full" and kept:
-            lists, size = lists_for(rows, effort)[-2], kept[-1]
-            found.append({"factory": f"OPQ{size // 2}_{size},IVF{lists},PQ{size // 2}x4fs,RFlat", "lists": lists})
+        kept = kept[:1] if effort == "quick" or rows > LARGE else kept
+        forms = [(f"PCAR{size},IVF{lists},PQ{size // 2}x4fs,RFlat", lists) for lists in choice for size in kept]
+        if dim <= 256 and dim % 2 == 0:
+            forms += [(f"IVF{lists},PQ{dim // 2}x4fs,RFlat", lists) for lists in choice]
+        elif dim % 4 == 0 and effort == "full":
+            forms.append((f"IVF{choice[-1]},PQ{dim // 4}x4fs,RFlat", choice[-1]))
+        if effort == "full" and len(kept) > 1:
+            forms.append((f"OPQ{kept[1] // 2}_{kept[1]},IVF{choice[-2]},PQ{kept[1] // 2}x4fs,RFlat", choice[-2]))
+        found: list[Settings] = [{"factory": factory, "lists": lists} for factory, lists in forms]
         return found
 
     @classmethod
@@ -180,7 +176,7 @@ class Hnsw(FaissSystem):
 
     @classmethod
     def builds(cls, rows: int, dim: int, effort: str) -> list[Settings]:
-        return [{"m": 32, "ef_construction": 100 if rows > 500_000 else 200}]
+        return [{"m": 32, "ef_construction": 100 if rows > LARGE else 200}]
 
     @classmethod
     def knobs(cls, build: Settings, rows: int) -> list[Settings]:
@@ -210,7 +206,7 @@ class Hnsw(FaissSystem):
 def lists_for(rows: int, effort: str, more: int = 0) -> list[int]:
     """Numbers of lists worth trying, each at least 24 rows long on average; `more`: further ones beyond."""
     bounded = [lists for lists in (256, 512, 1024, 2048, 4096, 8192) if lists * 24 <= rows and lists**2 <= 50 * rows]
-    bounded = (bounded or [16, 32, 64])[-4:]
+    bounded = (bounded or [16, 32, 64])[-3 if rows > LARGE else -4 :]
     if more:
         bounded = [*bounded, 2 * bounded[-1]]
     return bounded[-1:] if effort == "quick" else bounded

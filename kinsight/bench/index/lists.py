@@ -8,18 +8,17 @@ from typing import Any
 
 from kinsight import progress
 from kinsight.bench.index.sets import BenchSet
-from kinsight.bench.index.store import Store
+from kinsight.bench.index.store import Store, seeds_of
 from kinsight.bench.index.store_key import key_of
 from kinsight.specs.bench_index import BenchIndex
 
 _COPIES = (0.0, 0.5, 1.0)
 _SHARES = (0.005, 0.01, 0.02)
-_LARGE = 500_000
 
 
 def compare_lists(spec: BenchIndex, store: Store, data: BenchSet, lists: int, components: int | None) -> list[Any]:
-    """A row for each partition and seed; large sets with the first seed alone."""
-    seeds = spec.seeds[:1] if data.rows > _LARGE else spec.seeds
+    """A row for each partition and seed."""
+    seeds = seeds_of(spec, data)
     copies = _COPIES[1:2] if spec.effort == "quick" else _COPIES
     plan: list[tuple[str, str, float, int, dict[str, Any]]] = []
     for share in copies:

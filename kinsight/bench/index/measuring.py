@@ -6,7 +6,7 @@ from typing import Any
 from kinsight import progress
 from kinsight.bench.index.choosing import Chosen
 from kinsight.bench.index.sets import BenchSet
-from kinsight.bench.index.store import Store
+from kinsight.bench.index.store import Store, seeds_of
 from kinsight.bench.index.systems import system
 from kinsight.bench.index.worker import Worker
 from kinsight.specs.bench_index import BenchIndex
@@ -22,7 +22,7 @@ def measure(
     Systems take turns; `all_s` has the seconds a query of each turn, so that ratios of the same turn can be told.
     """
     rows: list[dict[str, Any]] = []
-    for number, seed in enumerate(spec.seeds):
+    for number, seed in enumerate(seeds_of(spec, data)):
         taken = {name: kept for name, kept in chosen.items() if number == 0 or system(name).seeded}
         rows += _in_turn(spec, store, data, taken, threads, seed)
     return [row | {"target": target} for row in rows]
@@ -60,7 +60,7 @@ def _in_turn(
 def count(spec: BenchIndex, store: Store, data: BenchSet, name: str, kept: dict[str, Any]) -> list[dict[str, Any]]:
     """What settings chosen for their cost come to: a row for each seed."""
     candidate, rows = kept["candidate"], []
-    seeds = spec.seeds if system(name).seeded else spec.seeds[:1]
+    seeds = seeds_of(spec, data) if system(name).seeded else spec.seeds[:1]
     for seed in seeds:
         store.ensure_built(name, data, candidate["build"], seed, max(spec.threads))
     with store.worker(name, data, max(spec.threads), "query") as worker:

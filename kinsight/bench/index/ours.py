@@ -15,14 +15,13 @@ import torch
 
 from kinsight.bench.index.faiss_systems import lists_for
 from kinsight.bench.index.store_key import key_of
-from kinsight.bench.index.system import Counts, Settings, System, Task, members, steps
+from kinsight.bench.index.system import LARGE, Counts, Settings, System, Task, members, steps
 from kinsight.indexing import Index
 from kinsight.indexing import build as build_index
 from kinsight.indexing.learned import Learned
 from kinsight.indexing.settings import Level
 from kinsight.partition import learn
 
-_LARGE = 500_000
 _CODES = ("pq", "fastscan", "rabitq")
 
 
@@ -38,23 +37,29 @@ class Kinsight(System):
 
     @classmethod
     def builds(cls, rows: int, dim: int, effort: str) -> list[Settings]:
-        quick = effort == "quick"
-        kept: list[int | None] = [size for size in (64, 96, 128) if size < dim]
-        kept = (kept[:1] if quick else [*kept, None] if dim <= 128 else kept) or [None]
-        lists = lists_for(rows, effort)[-1 if quick or rows > _LARGE else -2 :]
-        budgets = [0.0] if quick else [0.0, 0.5]
+        few, *others = lists_for(rows, effort)[-1 if rows > LARGE else -2 :]
+        many = others[-1] if others else few
+        if effort == "quick":
+            ways, kept = [(cls.payloads[0], many, 0.0)], _components(dim)[:1]
+        else:
+            # copies are worth most in few lists, and what is slow to look through gains most from many
+            ways = [(cls.payloads[0], few, 0.0)] + [(payload, many, 0.0) for payload in cls.payloads]
+            ways += [(payload, few, 0.5) for payload in cls.payloads]
+            kept = _components(dim)
         return [
             {"components": components, "lists": number, "payload": payload, "copies": copies}
             for components in kept
-            for number in lists
-            for payload in (cls.payloads[:1] if quick else cls.payloads)
-            for copies in budgets
+            for payload, number, copies in dict.fromkeys(ways)
         ]
 
     @classmethod
     def knobs(cls, build: Settings, rows: int) -> list[Settings]:
-        factors = (2.0, 4.0, 8.0) if build["payload"] in _CODES else (1.0, 2.0, 4.0)
-        return [{"refine": factor, "by": by} for by in ("lists", "mass") for factor in factors]
+        least, usual = (3.0, 6.0) if build["payload"] in _CODES else (1.0, 2.0)
+        return [
+            {"refine": least, "by": "lists"},
+            {"refine": usual, "by": "lists"},
+            {"refine": usual, "by": "mass"},
+        ]
 
     @classmethod
     def efforts(cls, build: Settings, rows: int) -> Sequence[int]:
@@ -127,7 +132,7 @@ class Kinsight(System):
             "seed": seed,
             "held_out": min(10_000, self.task.rows // 10),
         }
-        if self.task.rows > _LARGE:
+        if self.task.rows > LARGE:
             spec["targets"] = {"sample": 100_000}
         if self.task.has_log:
             log = self.task.folder / "log.npy"
@@ -142,3 +147,9 @@ class KinsightFlat(Kinsight):
     """Whole numbers in the lists: the least multiply-adds, as inverted lists of whole vectors count them."""
 
     payloads = ("flat",)
+
+
+def _components(dim: int) -> list[int | None]:
+    if dim <= 64:
+        return [None]
+    return [64, 96] if dim > 128 else [64, None]

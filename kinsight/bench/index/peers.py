@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from kinsight.bench.index.system import Counts, Settings, System, steps
+from kinsight.bench.index.system import LARGE, Counts, Settings, System, steps
 
 _FILE = "index.bin"
-_LARGE = 500_000  # rows from which graphs are built with less effort, so that a run ends within an hour
 
 
 class HnswLib(System):
@@ -23,8 +22,8 @@ class HnswLib(System):
 
     @classmethod
     def builds(cls, rows: int, dim: int, effort: str) -> list[Settings]:
-        links = [16] if effort == "quick" or rows > _LARGE else [16, 24]
-        return [{"m": m, "ef_construction": 100 if rows > _LARGE else 200} for m in links]
+        links = [16] if effort == "quick" or rows > LARGE else [16, 24]
+        return [{"m": m, "ef_construction": 100 if rows > LARGE else 200} for m in links]
 
     @classmethod
     def knobs(cls, build: Settings, rows: int) -> list[Settings]:
@@ -60,8 +59,8 @@ class Usearch(System):
 
     @classmethod
     def builds(cls, rows: int, dim: int, effort: str) -> list[Settings]:
-        types = ["f32"] if effort == "quick" or rows > _LARGE else ["f32", "bf16"]
-        return [{"m": 16, "dtype": each, "ef_construction": 100 if rows > _LARGE else 200} for each in types]
+        types = ["f32"] if effort == "quick" or rows > LARGE else ["f32", "bf16"]
+        return [{"m": 16, "dtype": each, "ef_construction": 100 if rows > LARGE else 200} for each in types]
 
     @classmethod
     def knobs(cls, build: Settings, rows: int) -> list[Settings]:
@@ -113,7 +112,7 @@ class Scann(System):
 
     @classmethod
     def builds(cls, rows: int, dim: int, effort: str) -> list[Settings]:
-        roots = [1.0] if effort == "quick" else [1.0, 2.0, 4.0] if rows <= _LARGE else [1.0, 2.0]
+        roots = [1.0] if effort == "quick" else [1.0, 2.0, 4.0] if rows <= LARGE else [1.0, 2.0]
         anisotropic = 0.2
         return [
             {"leaves": round(root * rows**0.5), "part": 2, "anisotropic": anisotropic, "rows": rows} for root in roots

@@ -18,8 +18,9 @@ from typing import Any
 from kinsight import progress, storage
 from kinsight.bench.index.sets import BenchSet
 from kinsight.bench.index.store_key import key_of
-from kinsight.bench.index.system import Settings, Task
+from kinsight.bench.index.system import LARGE, Settings, Task
 from kinsight.bench.index.worker import Worker
+from kinsight.specs.bench_index import BenchIndex
 
 
 @dataclass(frozen=True)
@@ -62,3 +63,8 @@ class Store:
         place.parent.mkdir(parents=True, exist_ok=True)
         storage.write_text(place, json.dumps(value, indent=1) + "\n")
         return value
+
+
+def seeds_of(spec: BenchIndex, data: BenchSet) -> list[int]:
+    """Seeds that are measured: of a large set the first alone."""
+    return spec.seeds[:1] if data.rows > LARGE else spec.seeds
