@@ -22,10 +22,13 @@ _REFINE = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50)
 _MASSES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 _ENOUGH = 0.9995
 _COMMON = 0.95  # share of the queries that may look into as many lists as their mass asks for
-# What a number costs beside one of a whole vector that is looked through in its list, on one core: whole vectors
-# elsewhere in memory are slower to come by, codes are looked up in tables.
-_REFINED = 1.6
-_NUMBER = {"flat": 1.0, "fp16": 1.0, "sq8": 1.0, "pq": 0.4, "fastscan": 0.12, "rabitq": 0.4}
+# Nanoseconds on one core, measured where settings were compared; what matters is how they relate. Of a number that is
+# looked through, in each payload; of a list to choose and to begin; of stopping by mass; of a candidate kept; and of each
+# number of its full vector, which lies anywhere in memory.
+_NUMBER_NS = {"flat": 0.16, "fp16": 0.16, "sq8": 0.12, "pq": 0.1, "fastscan": 0.007, "rabitq": 0.05}
+_LIST_NS, _MASS_NS = 250.0, 3000.0
+_KEPT_NS = {"fastscan": 60.0}
+_OTHER_KEPT_NS, _REFINED_NUMBER_NS = 200.0, 0.6
 
 
 def tune(structure: Learned, gallery: Gallery) -> Learned:
@@ -71,7 +74,7 @@ def _truth(structure: Learned, gallery: Gallery) -> tuple[np.ndarray, np.ndarray
 def _options(structure: Learned, gallery: Gallery, query_HD: np.ndarray, near_HK: np.ndarray) -> Iterator[Level]:
     """What may be chosen, with what it reaches and costs."""
     tries = list(_tries(structure.faiss.nlist))
-    most = min(math.ceil(_REFINE[-1] * _K) + 1, gallery.num_live)
+    most = min(math.ceil(_REFINE[-1] * _K), gallery.num_live)
     with progress.task("tuning", len(tries), "settings") as task:
         for probes, mass in tries:
             level = Level(recall=0, reached=0, nprobe=probes, mass=mass, refine=1, scanned=0, cost=0)
@@ -81,9 +84,9 @@ def _options(structure: Learned, gallery: Gallery, query_HD: np.ndarray, near_HK
                 row_HR, list_HP = structure.at(level).looked_through(query_HD, most, 1, None)
             size_L = np.append(structure.entries_L.numpy(), 0)
             scanned = float(size_L[list_HP].sum(1).mean())
-            told = _reached(row_HR, near_HK)
+            told = [each for each in _reached(row_HR, near_HK) if each[0] * _K <= max(most, _K)]
             for refine, reached in told:
-                cost = _cost(structure, gallery, scanned, refine)
+                cost = _cost(structure, gallery, level, scanned, refine)
                 numbers = structure.multiply_adds + scanned * structure.faiss.d
                 whole = numbers / gallery.segments[0].shape[1] + refine * _K
                 yield level.model_copy(
@@ -120,10 +123,12 @@ def _reached(row_HR: np.ndarray, near_HK: np.ndarray) -> list[tuple[float, float
     return told
 
 
-def _cost(structure: Learned, gallery: Gallery, scanned: float, refine: float) -> float:
-    """Of what differs between settings: numbers looked through, and those of whole vectors."""
-    dim = gallery.segments[0].shape[1]
-    return scanned * structure.faiss.d * _NUMBER[structure.settings.payload] + _REFINED * refine * _K * dim
+def _cost(structure: Learned, gallery: Gallery, level: Level, scanned: float, refine: float) -> float:
+    """Nanoseconds of what differs between settings."""
+    looked = scanned * structure.faiss.d * _NUMBER_NS[structure.settings.payload]
+    choosing = level.nprobe * _LIST_NS + (0 if level.mass is None else _MASS_NS)
+    kept = _KEPT_NS.get(structure.settings.payload, _OTHER_KEPT_NS)
+    return looked + choosing + refine * _K * (kept + gallery.segments[0].shape[1] * _REFINED_NUMBER_NS)
 
 
 def _cheapest(options: list[Level], recall: float) -> Level | None:
