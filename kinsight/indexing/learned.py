@@ -21,6 +21,7 @@ from kinsight.indexing.structures import Structure, Vectors
 from kinsight.indexing.untyped import faiss
 from kinsight.partition import Partition
 from kinsight.partition.copies import Candidates, by_misses, by_probability, by_ratio, by_residual, place
+from kinsight.partition.ratio import further, fuzzy_of
 
 LEAST_K = 10  # neighbours that candidates are reckoned for at least: of very few, the best may not be among them
 _AT_ONCE = 4096
@@ -225,7 +226,9 @@ class Learned(Structure):
         clusters = self.partition.clusters
         match self.settings.copies.rule:
             case "ratio":
-                return by_ratio(torch.cdist(routed_BR, clusters.centre_LD).clamp_min(1e-12).reciprocal(), home_B)
+                space, fuzzy = self.partition.space, fuzzy_of(self.settings.copies.budget)
+                cosine = space.metric != "l2" and space.projection is None and not space.longest
+                return by_ratio(further(routed_BR, clusters, fuzzy=fuzzy, cosine=cosine))
             case "probability":
                 with torch.inference_mode():
                     return by_probability(self.partition.router(routed_BR).log_softmax(1), home_B)

@@ -23,8 +23,8 @@ _MASSES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 _ENOUGH = 0.9995
 _COMMON = 0.95  # share of the queries that may look into as many lists as their mass asks for
 # Nanoseconds on one core, measured where settings were compared; what matters is how they relate. Of a number that is
-# looked through, in each payload; of a list to choose and to begin; of stopping by mass; of a candidate kept; and of each
-# number of its full vector, which lies anywhere in memory.
+# looked through, in each payload; of a list to choose and to begin; of stopping by mass; of a candidate kept; and of
+# each number of its full vector, which lies anywhere in memory.
 _NUMBER_NS = {"flat": 0.16, "fp16": 0.16, "sq8": 0.12, "pq": 0.1, "fastscan": 0.007, "rabitq": 0.05}
 _LIST_NS, _MASS_NS = 250.0, 3000.0
 _KEPT_NS = {"fastscan": 60.0}

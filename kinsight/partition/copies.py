@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kinsight.partition.clusters import Clusters
+from kinsight.partition.ratio import Further
 
 MOST_COPIES = 5
 _BLOCK = 4096
@@ -68,13 +69,10 @@ def by_misses(
     return Candidates(key_E // lists, key_E % lists, gain_E)
 
 
-def by_ratio(score_NL: Tensor, list_N: Tensor, fuzzy: int = 3) -> Candidates:
-    """Pairs by how near the score of a further centre comes to the best one's: the documented rule of IVFast.
-
-    score_NL: similarity with the centres, more is nearer. fuzzy: lists considered of a vector, the first one included.
-    """
-    best_NF, list_NF = score_NL.topk(min(fuzzy, score_NL.shape[1]), dim=1)
-    return _others(list_NF, best_NF / best_NF[:, :1].clamp_min(1e-12), list_N)
+def by_ratio(found: Further) -> Candidates:
+    """Pairs by how near a further centre comes to the nearest one: the documented rule of IVFast."""
+    row_E, place_E = (found.other_NF >= 0).nonzero(as_tuple=True)
+    return Candidates(row_E, found.other_NF[row_E, place_E].long(), found.gain_NF[row_E, place_E])
 
 
 def by_probability(log_share_NL: Tensor, list_N: Tensor, fuzzy: int = 4) -> Candidates:

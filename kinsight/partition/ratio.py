@@ -2,7 +2,7 @@
 
 A vector's further lists are among the `fuzzy` whose centres are nearest; all such pairs are ranked together by how near
 the further centre comes to the nearest one, and the first `percent` times N become copies. One ranking serves every
-percent. In `copies` the same rule stands for what fits at once.
+percent; `copies.by_ratio` gives the same pairs to the interface of all rules.
 
 Shapes: N vectors, L lists, F further lists considered of a vector, B vectors of a block.
 """

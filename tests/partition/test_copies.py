@@ -15,6 +15,7 @@ from kinsight.partition.copies import (
     by_residual,
     place,
 )
+from kinsight.partition.ratio import further
 
 
 def pairs(found: Candidates) -> dict[tuple[int, int], float]:
@@ -40,8 +41,8 @@ def test_misses_against_a_loop() -> None:
 
 def test_the_ratio_rule_takes_the_nearest_runners_up_of_all_vectors_together() -> None:
     score_NL = torch.tensor([[0.9, 0.1, 0.5], [0.8, 0.79, 0.7], [0.2, 0.3, 0.9]])
-    list_N = score_NL.argmax(1)
-    list_NC = place(list_N, by_ratio(score_NL, list_N), budget=1.0)
+    found = further(score_NL, Clusters(torch.eye(3), torch.zeros(3)), fuzzy=3, cosine=True)
+    list_NC = place(found.list_N.long(), by_ratio(found), budget=1.0)
     extra = {(row, int(each)) for row in range(3) for each in list_NC[row, 1:] if each >= 0}
     assert extra == {(1, 1), (1, 2), (0, 2)}  # ratios 0.99, 0.875, 0.56 of all six
 

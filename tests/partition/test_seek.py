@@ -4,13 +4,21 @@ import pytest
 import torch
 
 from kinsight.partition.clusters import Clusters
-from kinsight.partition.copies import by_ratio, place
+from kinsight.partition.copies import Candidates, place
 from kinsight.partition.ratio import Further, copies_at, further, fuzzy_of, ranks
 from kinsight.partition.seek import Best, Visits, best_in_block, entries_of
 
 
 def mixture(number: int, dim: int = 6, seed: int = 0) -> torch.Tensor:
     return torch.randn(number, dim, generator=torch.Generator().manual_seed(seed))
+
+
+def at_once(score_NL: torch.Tensor, list_N: torch.Tensor) -> Candidates:
+    """The rule with all similarities in memory."""
+    best_NF, list_NF = score_NL.topk(3, dim=1)
+    row_E, place_E = (list_NF != list_N[:, None]).nonzero(as_tuple=True)
+    gain_NF = best_NF / best_NF[:, :1]
+    return Candidates(row_E, list_NF[row_E, place_E], gain_NF[row_E, place_E])
 
 
 @pytest.mark.parametrize("percent", [0.0, 0.3, 1.0, 2.0])
@@ -23,7 +31,7 @@ def test_in_blocks_as_at_once(percent: float, priced: bool) -> None:
     found = Further.joined(parts)
     ours = copies_at(found, ranks(found, 3), percent)
     list_N, _ = clusters.assign(row_NR)
-    theirs = place(list_N, by_ratio(row_NR @ centre_LD.T, list_N), percent)
+    theirs = place(list_N, at_once(row_NR @ centre_LD.T, list_N), percent)
     assert ours[:, 0].tolist() == list_N.tolist()
     for mine, other in zip(ours.tolist(), theirs.tolist(), strict=True):
         assert {each for each in mine if each >= 0} == {each for each in other if each >= 0}
