@@ -7,6 +7,7 @@ work/                                               what is done so far, while i
 Shapes: N vectors of the file, S of the sample, H held out, L lists, K neighbours.
 """
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -35,6 +36,7 @@ from kinsight.specs.partition import MlpRouter, PartitionSpec
 
 PICTURE = "partition.png"
 _FEW_PER_LIST = 8
+_LOOKED_AT = 1000
 _SPACE_ROWS = 100_000
 _LR_SHARE = 0.02  # of the mean weight
 MOST_HELD = 2000
@@ -119,8 +121,8 @@ class Learning:
     def settings(self) -> dict[str, Any]:
         """What the stages kept depend on."""
         tree = {name: value for name, value in as_tree(self.spec).items() if name not in ("output", "device")}
-        sizes = [[len(each), each.dim] for each in (self.source, self.queries) if each is not None]
-        return {"spec": tree, "sizes": sizes}
+        sources = [each for each in (self.source, self.queries) if each is not None]
+        return {"spec": tree, "vectors": [[len(each), each.dim, _fingerprint(each)] for each in sources]}
 
     def run(self, work: Work) -> Partition:
         """All stages."""
@@ -291,6 +293,12 @@ class Learning:
             measured=measured,
             spec=as_tree(spec),
         )
+
+
+def _fingerprint(source: VectorFile) -> str:
+    """SHA-256 of some rows: vectors replaced at their address are others."""
+    row_M = np.unique(np.linspace(0, len(source) - 1, _LOOKED_AT).astype(np.int64))
+    return hashlib.sha256(source.take(row_M).tobytes()).hexdigest()
 
 
 def _decide_lists(spec: PartitionSpec, count: int) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kinsight.bench.index.choosing import choose
 from kinsight.bench.index.faiss_systems import IvfFlat, IvfHnsw
 from kinsight.bench.index.job import run
 from kinsight.bench.index.mixture import make_mixture
@@ -17,7 +18,7 @@ from kinsight.bench.index.system import steps
 from kinsight.bench.index.systems import system
 from kinsight.bench.index.tables import beside, best_peer
 from kinsight.bench.index.truth import faiss, nearest, recall_at_10
-from kinsight.bench.index.tuning import Candidate, chain, tune
+from kinsight.bench.index.tuning import Candidate, best, tune
 from kinsight.errors import DataError, RunError
 from kinsight.specs.bench_index import BenchedSystem, BenchIndex
 
@@ -113,17 +114,38 @@ def test_tuning_reaches_the_recall_without_the_test_queries(name: str, made: Pat
     for file in ("query.npy", "query_near.npy"):
         (folder / file).unlink()
     found = tune(spec, Store(tmp_path), data, name)
-    best = chain(found, 0.9, "s")[0]
-    assert 0.9 <= best.recall <= 1.0 and best.s > 0
-    assert (best.cost is None) == (name in ("hnswlib", "scann"))
+    one = best(found, 0.9, "s")
+    assert one is not None and 0.9 <= one.recall <= 1.0 and one.s > 0
+    assert (one.cost is None) == (name in ("hnswlib", "scann"))
 
 
-def test_a_chain_goes_on_to_higher_recalls_only():
+def test_the_best_reaches_the_recall_with_the_least_time_or_cost():
     rows = [(0.96, 1.0, 5.0), (0.955, 2.0, 4.0), (0.97, 3.0, 3.0), (0.9, 0.5, 1.0), (0.99, 4.0, None)]
     found = [Candidate({}, {}, number, *row) for number, row in enumerate(rows)]
-    assert [each.recall for each in chain(found, 0.95, "s")] == [0.96, 0.97, 0.99]
-    assert [each.recall for each in chain(found, 0.95, "cost")] == [0.97]
+    assert best(found, 0.95, "s") is found[0] and best(found, 0.95, "cost") is found[2]
+    assert best(found, 0.98, "s") is found[4] and best(found, 0.98, "cost") is None
     assert steps(1, 100)[0] == 1 and steps(1, 100)[-1] == 100 and (np.diff(steps(1, 100)) > 0).all()
+
+
+def test_a_value_at_a_recall_lies_between_the_points_on_both_sides():
+    points = [(0.9, 1000.0), (0.99, 100.0), (0.5, 9000.0)]
+    assert at_recall(points, 1 - 0.1 * 10**-0.5) == pytest.approx(1000 * 10**-0.5)
+    assert at_recall(points, 0.9) == pytest.approx(1000.0)
+    assert at_recall(points, 0.995) is None and at_recall(points, 0.4) is None
+
+
+def test_too_low_a_recall_on_the_test_queries_takes_greater_efforts(made: Path, tmp_path: Path):
+    shutil.copytree(made / "sets", tmp_path / "sets")
+    folder, spec, name = tmp_path / "sets" / "mixture-1m", _spec(tmp_path), "faiss-ivf-flat"
+    data, store = prepare("mixture-1m", spec, folder), Store(tmp_path)
+    (build,) = system(name).builds(3000, 128, "quick")
+    store.ensure_built(name, data, build, 0, 1)
+    deceived = [Candidate(build, {}, 1, 0.95, 1e-5, 1.0)]
+    one = choose(spec, store, data, {name: deceived})["s", 0.9][name]
+    assert one["reached"] and one["recall"] >= 0.9 and one["steps"] > 0
+    efforts = system(name).efforts(build, 3000)
+    assert one["candidate"]["effort"] == efforts[one["steps"]]
+    assert choose(spec, store, data, {name: []})["s", 0.9] == {}
 
 
 def test_the_best_peer_reached_the_recall_and_ratios_are_of_the_same_turn():
@@ -132,8 +154,8 @@ def test_the_best_peer_reached_the_recall_and_ratios_are_of_the_same_turn():
         {"system": "scann", "s": 0.5, "recall": 0.94, "target": 0.95, "all_s": [0.5, 0.5, 0.5]},
         {"system": "hnswlib", "s": 2.0, "recall": 0.97, "target": 0.95, "all_s": [2.0, 4.0, 3.0]},
     ]
-    best = best_peer(rows)
-    assert best is rows[2] and beside(rows[0], best) == 2.0
+    peer = best_peer(rows)
+    assert peer is rows[2] and beside(rows[0], peer) == 2.0
 
 
 def test_the_bench_measures_all_and_goes_on(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

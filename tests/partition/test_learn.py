@@ -136,3 +136,17 @@ def test_a_partition_is_not_replaced_unasked(spec: dict[str, Any]) -> None:
 def test_identical_vectors(spec: dict[str, Any]) -> None:
     np.save(spec["vectors"], np.ones((3000, 8), np.float32))
     assert learn(spec).lists == 32
+
+
+def test_work_on_other_vectors_is_not_gone_on_with(spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from kinsight.partition import work
+
+    def stop(self: work.Work, state: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(work.Work, "keep_fit", stop)
+    with pytest.raises(KeyboardInterrupt):
+        learn(spec)
+    np.save(spec["vectors"], vectors(seed=1))
+    with pytest.raises(SpecError, match="other settings or vectors"):
+        learn(spec)

@@ -22,7 +22,7 @@ from kinsight.bench.index.sets import BenchSet, prepare
 from kinsight.bench.index.store import Store
 from kinsight.bench.index.store_key import key_of
 from kinsight.bench.index.systems import system
-from kinsight.bench.index.tables import beside, best_peer, cost_table, lists_table, speed_table
+from kinsight.bench.index.tables import beside, best_peer, cost_table, equal_table, lists_table, speed_table
 from kinsight.bench.index.tuning import tune
 from kinsight.errors import RunError
 from kinsight.specs.bench_index import BenchIndex
@@ -64,8 +64,12 @@ def _one_set(spec: BenchIndex, store: Store, data: BenchSet, console: Console) -
     if {"kinsight-flat", "faiss-ivf-flat"} <= set(spec.systems):
         out["lists"] = compare_lists(spec, store, data, *_lists_of(spec, data, chosen["cost", spec.targets[0]]))
         console.print(lists_table(data.name, out["lists"]))
-    out["curves"] = _curves(spec, store, data, chosen["s", spec.targets[0]])
-    for path in draw(about, out["curves"], store.root):
+    out["curves"] = [
+        row | {"target": target} for target in spec.targets for row in _curves(spec, store, data, chosen["s", target])
+    ]
+    for target in spec.targets:
+        console.print(equal_table(about, target, [row for row in out["curves"] if row["target"] == target]))
+    for path in draw(about, [row for row in out["curves"] if row["target"] == spec.targets[0]], store.root):
         progress.say(f"picture     {path}")
     return out
 

@@ -11,7 +11,7 @@ from kinsight.bench.index.systems import system
 from kinsight.bench.index.worker import Worker
 from kinsight.specs.bench_index import BenchIndex
 
-_AROUND = (-12, -8, -4, 0, 4, 8, 12)  # efforts of a curve, counted from the one that was chosen
+_AROUND = (-9, -6, -3, 0, 3, 6, 9)  # efforts of a curve, counted from the one that was chosen
 
 
 def measure(

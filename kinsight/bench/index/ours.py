@@ -54,7 +54,7 @@ class Kinsight(System):
 
     @classmethod
     def knobs(cls, build: Settings, rows: int) -> list[Settings]:
-        least, usual = (3.0, 6.0) if build["payload"] in _CODES else (1.0, 2.0)
+        least, usual = (4.0, 10.0) if build["payload"] in _CODES else (1.0, 2.0)
         return [
             {"refine": least, "by": "lists"},
             {"refine": usual, "by": "lists"},

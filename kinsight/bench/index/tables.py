@@ -1,5 +1,6 @@
 """What `kinsight bench index` prints."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,6 +58,29 @@ def cost_table(data: dict[str, Any], target: float, rows: Sequence[dict[str, Any
         )
     table.caption = "the best peer: inverted lists of whole vectors with flat or graph routing, at their best lists"
     return table
+
+
+def equal_table(data: dict[str, Any], target: float, rows: Sequence[dict[str, Any]]) -> Table:
+    """Queries a second where the test queries' recall is the same for all, between measured points of each curve."""
+    title = f"{data['name']}: at recall@10 {target:g} exactly, between efforts; {_threads(data['threads'])}, once each"
+    table = _new(title, "system", "q/s", "cost")
+    for name, own in _by_system(rows):
+        speed = at_recall([(row["recall"], 1 / row["s"]) for row in own], target)
+        counted = [(row["recall"], row["counts"]["multiply_adds"]) for row in own if row["counts"]]
+        table.add_row(name, _number(speed), _share(at_recall(counted, target), data))
+    table.caption = "settings are found on learn queries and may overshoot by different amounts: this tells how much"
+    return table
+
+
+def at_recall(points: Sequence[tuple[float, float]], target: float) -> float | None:
+    """A value at a recall, between the nearest points on either side, both on log axes; None where there are none."""
+    below = max((each for each in points if each[0] <= target), default=None)
+    above = min((each for each in points if each[0] >= target), default=None)
+    if below is None or above is None:
+        return None
+    low, here, high = (math.log(max(1e-6, 1 - recall)) for recall in (below[0], target, above[0]))
+    share = 0.0 if low == high else (low - here) / (low - high)
+    return math.exp((1 - share) * math.log(below[1]) + share * math.log(above[1]))
 
 
 def lists_table(name: str, rows: Sequence[dict[str, Any]]) -> Table:

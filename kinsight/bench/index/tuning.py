@@ -1,7 +1,7 @@
 """The settings of a system that reach a recall soonest, or at the least cost, found on learn queries alone.
 
-Every way of building is built; for each further setting the least effort that reaches each recall is sought by halving,
-and a few efforts above it are tried too, to go on to where the recall of other queries comes out lower.
+Every way of building is built; for each further setting the least effort that reaches each recall is sought by halving
+on some of the queries, and timed on all of them, with the next greater effort for where these come out lower.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from kinsight.bench.index.systems import system
 from kinsight.bench.index.worker import Worker
 from kinsight.specs.bench_index import BenchIndex
 
-_BEYOND = (0, 1, 3)  # efforts above the least that are tried too
+_BEYOND = (0, 1)  # efforts above the least that are tried too
 _START = 8  # place of the effort that is looked at first
 _STILL = 5e-4  # what four efforts more must gain
 _SEEK_QUERIES = 1000
@@ -51,14 +51,10 @@ def tune(spec: BenchIndex, store: Store, data: BenchSet, name: str) -> list[Cand
     return found
 
 
-def chain(found: Sequence[Candidate], target: float, by: str) -> list[Candidate]:
-    """What to take for a recall: the best by `s` or `cost` first, then ever higher recalls, to go on to in turn."""
+def best(found: Sequence[Candidate], target: float, by: str) -> Candidate | None:
+    """What reaches a recall on learn queries with the least `s` or `cost`; None where nothing does."""
     usable = [each for each in found if each.recall >= target and getattr(each, by) is not None]
-    out: list[Candidate] = []
-    for each in sorted(usable, key=lambda each: getattr(each, by)):
-        if not out or each.recall > out[-1].recall:
-            out.append(each)
-    return out
+    return min(usable, key=lambda each: getattr(each, by), default=None)
 
 
 def _tune_build(spec: BenchIndex, store: Store, data: BenchSet, name: str, build: Settings) -> list[dict[str, Any]]:
