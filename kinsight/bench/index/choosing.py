@@ -41,9 +41,7 @@ def choose(spec: BenchIndex, store: Store, data: BenchSet, found: Found) -> dict
                 if (one := kept[f"{by}@{target:g}"]) is not None:
                     out[by, target][name] = one
                 elif by == "s":
-                    progress.warn(
-                        f"{data.name}: no setting tried brings {name} to recall@10 {target:g}: it is left out"
-                    )
+                    progress.warn(f"{data.name}: no setting tried brings {name} to recall@10 {target:g}; left out")
             task.advance(1)
     return out
 
