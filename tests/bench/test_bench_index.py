@@ -16,7 +16,7 @@ from kinsight.bench.index.sets import prepare
 from kinsight.bench.index.store import Store
 from kinsight.bench.index.system import steps
 from kinsight.bench.index.systems import system
-from kinsight.bench.index.tables import at_recall, best_peer, beside
+from kinsight.bench.index.tables import at_recall, beside, best_peer
 from kinsight.bench.index.truth import faiss, nearest, recall_at_10
 from kinsight.bench.index.tuning import Candidate, best, tune
 from kinsight.errors import DataError, RunError
