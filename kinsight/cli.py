@@ -14,7 +14,17 @@ from typing import Any
 from kinsight.errors import DataError, InterruptedRun, KinsightError, SpecError
 from kinsight.specs.table import COMMANDS, JOBS
 
-_RESUMABLE = ("train", "evaluate", "compare", "demo", "embed", "partition", "partition evaluate", "index build", "index merge")
+_RESUMABLE = (
+    "train",
+    "evaluate",
+    "compare",
+    "demo",
+    "embed",
+    "partition",
+    "partition evaluate",
+    "index build",
+    "index merge",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

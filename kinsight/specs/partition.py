@@ -10,8 +10,8 @@ from kinsight.specs.base import Spec, default_tag
 class ClusterSpec(Spec):
     """The lists before anything is learned: k-means, also the baseline that is reported."""
 
-    iterations: int = Field(default=20, ge=1, le=1000, description="rounds of k-means")
-    per_list: int = Field(default=256, ge=1, description="vectors drawn for each list; all where there are fewer")
+    iterations: int = Field(default=15, ge=1, le=1000, description="rounds of k-means")
+    per_list: int = Field(default=128, ge=1, description="vectors drawn for each list; all where there are fewer")
     balance_rounds: int = Field(
         default=10, ge=0, le=1000, description="rounds in which full lists become dearer; 0: k-means as it is"
     )
@@ -28,7 +28,7 @@ class TargetSpec(Spec):
 
     neighbors: int = Field(default=10, ge=1, le=1000, description="nearest neighbours that make up a soft target")
     sample: int = Field(
-        default=200_000, ge=1, description="learn vectors whose neighbours are found; all where there are fewer"
+        default=100_000, ge=1, description="learn vectors whose neighbours are found; all where there are fewer"
     )
 
 

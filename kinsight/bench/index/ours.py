@@ -6,6 +6,7 @@ them. Shapes: Q queries, D dimensions, K results, L lists, P lists of a query.
 
 import copy
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from kinsight.bench.index.faiss_systems import lists_for
 from kinsight.bench.index.store_key import key_of
 from kinsight.bench.index.system import LARGE, Counts, Settings, System, Task, members, steps
 from kinsight.indexing import Index
@@ -23,6 +23,7 @@ from kinsight.indexing.settings import Level
 from kinsight.partition import learn
 
 _CODES = ("pq", "fastscan", "rabitq")
+_RESIDUAL = ("pq", "rabitq")
 
 
 class Kinsight(System):
@@ -37,19 +38,12 @@ class Kinsight(System):
 
     @classmethod
     def builds(cls, rows: int, dim: int, effort: str) -> list[Settings]:
-        few, *others = lists_for(rows, effort)[-1 if rows > LARGE else -2 :]
-        many = others[-1] if others else few
-        if effort == "quick":
-            ways, kept = [(cls.payloads[0], many, 0.0)], _components(dim)[:1]
-        else:
-            # copies are worth most in few lists, and what is slow to look through gains most from many
-            ways = [(cls.payloads[0], few, 0.0)] + [(payload, many, 0.0) for payload in cls.payloads]
-            ways += [(payload, few, 0.5) for payload in cls.payloads]
-            kept = _components(dim)
+        few = max(16, 2 ** round(math.log2(2 * math.sqrt(rows))))
+        lists = [few] if effort == "quick" else [few, 2 * few]
+        components = _components(dim)[:1] if effort == "quick" else _components(dim)
+        ways = [(kept, number, payload) for kept in components for number in lists for payload in cls.payloads]
         return [
-            {"components": components, "lists": number, "payload": payload, "copies": copies}
-            for components in kept
-            for payload, number, copies in dict.fromkeys(ways)
+            {"components": kept, "lists": number, "payload": payload, "copies": 0.0} for kept, number, payload in ways
         ]
 
     @classmethod
@@ -99,8 +93,9 @@ class Kinsight(System):
         entries, routed = float(entries_Q.mean()), self.structure.faiss.d
         if self.settings["payload"] in _CODES:
             parts = self.structure.faiss.pq.M
-            tables = 16 * routed + 16 * parts * float((list_QP >= 0).sum(1).mean())
-            scanning = entries * parts + tables + self.structure.faiss.nlist * routed  # distances of residuals' centres
+            tables = 16 * routed
+            centres = self.structure.faiss.nlist * routed if self.settings["payload"] in _RESIDUAL else 0
+            scanning = entries * parts + tables + centres
         else:
             scanning = entries * routed
         total = self.structure.multiply_adds + scanning + at.num_candidates(k) * self.task.dim
@@ -152,4 +147,4 @@ class KinsightFlat(Kinsight):
 def _components(dim: int) -> list[int | None]:
     if dim <= 64:
         return [None]
-    return [64, 96] if dim > 128 else [64, None]
+    return [96, 128] if dim > 256 else [None, 64]
