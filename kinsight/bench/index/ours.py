@@ -48,7 +48,10 @@ class Kinsight(System):
 
     @classmethod
     def knobs(cls, build: Settings, rows: int) -> list[Settings]:
-        least, usual = (4.0, 10.0) if build["payload"] in _CODES else (1.0, 2.0)
+        coarse = build["payload"] in _CODES, build["components"] is not None
+        least, usual = {
+            (False, False): (1.5, 2.0), (False, True): (3.0, 6.0), (True, False): (5.0, 9.0), (True, True): (8.0, 15.0)
+        }[coarse]  # fmt: skip
         return [
             {"refine": least, "by": "lists"},
             {"refine": usual, "by": "lists"},
