@@ -20,7 +20,9 @@ _LAZY = {
     "load": "kinsight.evaluation",
     "search": "kinsight.serving.search_job",
 }
-_PACKAGES = ("losses", "metrics", "neighbors", "models", "data", "indexing", "storage", "parallel", "specs")
+_PACKAGES = (
+    "losses", "metrics", "neighbors", "models", "data", "indexing", "partition", "storage", "parallel", "specs"
+)  # fmt: skip
 
 __all__ = ["embed", "evaluate", "load", "search", "train"]
 

@@ -121,5 +121,5 @@ def _require(spec: BenchIndex) -> None:
                     "bench.peer",
                     f"the module {module} is not installed",
                     field=f"systems={name}",
-                    remedy="install it: uv sync --extra bench; or leave it out of systems",
+                    remedy="install it: uv sync --extra bench --extra bench-compiled; or leave it out of systems",
                 )

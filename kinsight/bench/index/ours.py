@@ -22,15 +22,15 @@ from kinsight.indexing.learned import Learned
 from kinsight.indexing.settings import Level
 from kinsight.partition import learn
 
+_LONG = 256
 _CODES = ("pq", "fastscan", "rabitq")
 _RESIDUAL = ("pq", "rabitq")
 
 
 class Kinsight(System):
-    """The payloads made for speed."""
+    """What is quickest."""
 
     seeded = True
-    payloads: tuple[str, ...] = ("fastscan", "sq8")
 
     def __init__(self, task: Task, threads: int) -> None:
         super().__init__(task, threads)
@@ -38,13 +38,21 @@ class Kinsight(System):
 
     @classmethod
     def builds(cls, rows: int, dim: int, effort: str) -> list[Settings]:
-        few = max(16, 2 ** round(math.log2(2 * math.sqrt(rows))))
-        lists = [few] if effort == "quick" else [few, 2 * few]
-        components = _components(dim)[:1] if effort == "quick" else _components(dim)
-        ways = [(kept, number, payload) for kept in components for number in lists for payload in cls.payloads]
+        root = 2 ** round(math.log2(2 * math.sqrt(rows)))
+        ways = cls.ways(dim)[: 1 if effort == "quick" else None]
         return [
-            {"components": kept, "lists": number, "payload": payload, "copies": 0.0} for kept, number, payload in ways
+            {"components": components, "lists": max(16, int(times * root)), "payload": payload, "copies": 0.0}
+            for components, times, payload in ways
         ]
+
+    @classmethod
+    def ways(cls, dim: int) -> list[tuple[int | None, float, str]]:
+        """Components, lists as multiples of twice the root of the number of vectors, payload. Short vectors are quickest
+        in codes, of long ones the components.
+        """
+        if dim > _LONG:
+            return [(96, 1, "sq8"), (128, 1, "sq8")]
+        return [(None, 1, "fastscan"), (None, 2, "fastscan")]
 
     @classmethod
     def knobs(cls, build: Settings, rows: int) -> list[Settings]:
@@ -144,10 +152,6 @@ class Kinsight(System):
 class KinsightFlat(Kinsight):
     """Whole numbers in the lists: the least multiply-adds, as inverted lists of whole vectors count them."""
 
-    payloads = ("flat",)
-
-
-def _components(dim: int) -> list[int | None]:
-    if dim <= 64:
-        return [None]
-    return [96, 128] if dim > 256 else [None, 64]
+    @classmethod
+    def ways(cls, dim: int) -> list[tuple[int | None, float, str]]:
+        return [(64, 2, "flat"), (96 if dim > _LONG else 64, 4, "flat")]
