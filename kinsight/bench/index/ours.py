@@ -47,8 +47,8 @@ class Kinsight(System):
 
     @classmethod
     def ways(cls, dim: int) -> list[tuple[int | None, float, str]]:
-        """Components, lists as multiples of twice the root of the number of vectors, payload. Short vectors are quickest
-        in codes, of long ones the components.
+        """Components, lists as multiples of twice the root of the number of vectors, payload. Short vectors are
+        quickest in codes, of long ones the components.
         """
         if dim > _LONG:
             return [(96, 1, "sq8"), (128, 1, "sq8")]
