@@ -74,8 +74,8 @@ class PartitionSpec(Spec):
 
     job: Literal["partition"] = "partition"
     vectors: str = Field(
-        description="address of the vectors to learn from: what `kinsight embed` wrote, a folder with vectors.npy, or a "
-        ".npy, .fvecs, .bvecs, .hdf5 (data set train) or .parquet file (column vector)",
+        description="address of the vectors to learn from: what `kinsight embed` wrote, a folder with vectors.npy, or "
+        "a .npy, .fvecs, .bvecs, .hdf5 (data set train) or .parquet file (column vector)",
         json_schema_extra={"positional": True},
     )
     output: str = Field(description="address of the folder for the partition")
@@ -114,8 +114,8 @@ class PartitionEvaluateSpec(Spec):
     queries: str = Field(description="address of the queries, in the same forms; of an .hdf5 file the data set `test`")
     truth: str | None = Field(
         default=None,
-        description="address of rows of the base for each query, -1 for none: .npy, .ivecs, or the data set `neighbors` "
-        "of an .hdf5 file; null: the nearest 100 are found",
+        description="address of rows of the base for each query, -1 for none: .npy, .ivecs, or the data set "
+        "`neighbors` of an .hdf5 file; null: the nearest 100 are found",
     )
     identity: bool = Field(
         default=False,
