@@ -13,6 +13,7 @@ from kinsight.indexing.generation import Generation
 from kinsight.indexing.header import Segment
 from kinsight.indexing.index import Index
 from kinsight.indexing.learned import Learned
+from kinsight.indexing.spreading import spread
 from kinsight.indexing.structures import Hnsw, Structure, prepared
 from kinsight.indexing.tuning import tune
 from kinsight.neighbors import Metric
@@ -47,13 +48,15 @@ def add_rows(
             part_BD = vector_ND[left : left + step]
             structure.add(prepared(part_BD, norm_N[left : left + step], metric))
             task.advance(len(part_BD))
+    if not isinstance(structure, Learned):
+        return
     before = structure.num_rows - segment.rows
 
     def rows(first: int, stop: int) -> np.ndarray:
         here = slice(first - before, stop - before)
         return prepared(vector_ND[here], norm_N[here], metric)
 
-    structure.spread(rows, before + start)
+    spread(structure, rows, before + start)
 
 
 def _sample(count: int, wanted: int, settings: Any) -> np.ndarray:

@@ -17,6 +17,7 @@ from kinsight.indexing.header import HEADER, IndexHeader, read_header
 from kinsight.indexing.learned import Learned
 from kinsight.indexing.parts import Parts, load
 from kinsight.indexing.refining import refine
+from kinsight.indexing.settings import Level
 from kinsight.indexing.structures import Structure, prepared
 from kinsight.neighbors import Metric
 from kinsight.neighbors.gallery import Gallery
@@ -110,8 +111,9 @@ class Index:
         other._take(self._parts.only(where))
         return other
 
-    def at(self, recall: float) -> "Index":
-        """The same learned index, searched with the cheapest settings that reached this recall@10 on held-out vectors.
+    def at(self, recall: float | Level) -> "Index":
+        """The same learned index, searched with other settings: these, or the cheapest that reached this recall@10 on
+        held-out vectors.
 
         Raises SpecError for a recall that no settings are known for, and for other kinds.
         """
@@ -222,8 +224,11 @@ class Index:
             repeated=structure.settings.copies is not None,
         )
 
-    def _at(self, recall: float) -> Structure:
-        """The structure set to reach a recall."""
+    def _at(self, recall: float | Level) -> Structure:
+        """The structure with other settings."""
+        if isinstance(recall, Level):
+            assert isinstance(self._structure, Learned), self.kind
+            return self._structure.at(recall)
         if not isinstance(self._structure, Learned):
             raise SpecError(
                 "index.recall", f"has no effect on an index of kind {self.kind}", field=f"recall={recall:g}"

@@ -3,7 +3,7 @@
 Vectors lie in the lists by their routed form (principal components, compressed if wished), under their rows' numbers, a
 copy under the number of its vector. What the lists propose, `refining` puts into order by the full vectors.
 
-Shapes: Q queries, L lists, R routed dimensions, P lists of a query at most, C lists of a vector at most.
+Shapes: Q queries, L lists, R routed dimensions, P lists of a query at most.
 """
 
 import copy
@@ -15,19 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kinsight import progress
 from kinsight.indexing.settings import Level, Tuned
-from kinsight.indexing.structures import Structure, Vectors
+from kinsight.indexing.structures import Structure
 from kinsight.indexing.untyped import faiss
 from kinsight.partition import Partition
-from kinsight.partition.copies import Candidates, by_misses, by_probability, by_ratio, by_residual, place
-from kinsight.partition.ratio import further, fuzzy_of
 
 LEAST_K = 10  # neighbours that candidates are reckoned for at least: of very few, the best may not be among them
 _AT_ONCE = 4096
-_NEIGHBORS = 20  # of a vector, by whose lists it is decided which searches miss it
-_NEIGHBOR_LISTS = 0.05  # share of the lists they are sought in
-_RESIDUAL_WEIGHT = 1.0
 _TRAIN_PER_CODE = 64
 _SQ8_TRAIN = 100_000
 _BY_QUERY = 11  # one query after the other, candidates in a reservoir: with some dozens of them a third quicker
@@ -39,7 +33,7 @@ class Learned(Structure):
     def __init__(self, settings: Tuned, partition: Partition, stored: Any | None, rows: int = 0) -> None:
         self._settings, self.partition, self._rows = settings, partition, rows
         self.faiss = stored or _new_lists(settings, partition)
-        self._ready()
+        self.ready()
 
     @property
     def settings(self) -> Tuned:
@@ -102,32 +96,8 @@ class Learned(Structure):
     def add(self, vector_BD: np.ndarray) -> None:
         routed_BR = self.partition.space.rows(torch.from_numpy(vector_BD))
         row_B = np.arange(self._rows, self._rows + len(vector_BD))
-        self._append(routed_BR, row_B, self.partition.clusters.assign(routed_BR)[0].numpy())
+        self.append(routed_BR, row_B, self.partition.clusters.assign(routed_BR)[0].numpy())
         self._rows += len(vector_BD)
-
-    def spread(self, vectors: Vectors, start: int) -> None:
-        """Put copies of the rows from `start` on into further lists, within the budget of them all."""
-        self._ready()
-        copies = self.settings.copies
-        if copies is None or start == self._rows:
-            return
-        home_N = self._homes()
-        found = []
-        with progress.task("copies", self._rows - start, "vectors") as task:
-            for first in range(start, self._rows, _AT_ONCE):
-                stop = min(first + _AT_ONCE, self._rows)
-                pairs = self._pairs(vectors(first, stop), home_N, first)
-                found.append(Candidates(pairs.vector_E + (first - start), pairs.list_E, pairs.gain_E))
-                task.advance(stop - first)
-        joined = Candidates(*(torch.cat([getattr(each, name) for each in found]) for name in _PAIRS))
-        list_NC = place(home_N[start:], joined, copies.budget)[:, 1:].numpy()
-        for first in range(start, self._rows, _AT_ONCE):
-            stop = min(first + _AT_ONCE, self._rows)
-            row_E, place_E = (list_NC[first - start : stop - start] >= 0).nonzero()
-            if len(row_E):
-                routed_BR = self.partition.space.rows(torch.from_numpy(vectors(first, stop)))
-                self._append(routed_BR[row_E], row_E + first, list_NC[first - start + row_E, place_E])
-        self._ready()
 
     def candidates(self, query_QD: np.ndarray, wanted: int, effort: int, live: Any | None) -> np.ndarray:
         return self.looked_through(query_QD, wanted, effort, live)[0]
@@ -152,7 +122,7 @@ class Learned(Structure):
     def parameters(self, wanted: int, effort: int, live: Any | None) -> Any:
         return faiss.SearchParametersIVF(sel=live)
 
-    def _ready(self) -> None:
+    def ready(self) -> None:
         """What searches read, after lists have changed."""
         self._dim = self.partition.space.dim
         router = self.partition.router
@@ -199,7 +169,8 @@ class Learned(Structure):
         chosen_BP = square_BL.gather(1, list_BP.clamp_min(0)) + routed_BR.square().sum(1, keepdim=True)
         return np.ascontiguousarray(chosen_BP.numpy())
 
-    def _append(self, routed_BR: Tensor, row_B: np.ndarray, list_B: np.ndarray) -> None:
+    def append(self, routed_BR: Tensor, row_B: np.ndarray, list_B: np.ndarray) -> None:
+        """Put routed vectors into lists under rows' numbers; `ready` is to be called when all are in."""
         faiss.omp_set_num_threads(torch.get_num_threads())
         # named, not temporary: faiss takes pointers
         vector_BR = np.ascontiguousarray(routed_BR.numpy())
@@ -207,7 +178,7 @@ class Learned(Structure):
         swig = faiss.swig_ptr
         self.faiss.add_core(len(vector_BR), swig(vector_BR), swig(id_B), swig(home_B))
 
-    def _homes(self) -> Tensor:
+    def homes(self) -> Tensor:
         """A list of each row, int64 (rows,)."""
         home_N = np.full(self._rows, -1, np.int64)
         lists = self.faiss.invlists
@@ -216,43 +187,10 @@ class Learned(Structure):
                 home_N[faiss.rev_swig_ptr(lists.get_ids(number), size)] = number
         return torch.from_numpy(home_N)
 
-    def _pairs(self, vector_BD: np.ndarray, home_N: Tensor, first: int) -> Candidates:
-        """Copies that these rows may get; their numbers count from `first`."""
-        home_B = home_N[first : first + len(vector_BD)]
-        assert self.settings.copies is not None
-        if self.settings.copies.rule == "misses":
-            return self._missed(vector_BD, home_N, home_B, first)
-        routed_BR = self.partition.space.rows(torch.from_numpy(vector_BD))
-        clusters = self.partition.clusters
-        match self.settings.copies.rule:
-            case "ratio":
-                space, fuzzy = self.partition.space, fuzzy_of(self.settings.copies.budget)
-                cosine = space.metric != "l2" and space.projection is None and not space.longest
-                return by_ratio(further(routed_BR, clusters, fuzzy=fuzzy, cosine=cosine))
-            case "probability":
-                with torch.inference_mode():
-                    return by_probability(self.partition.router(routed_BR).log_softmax(1), home_B)
-            case rule:
-                return by_residual(routed_BR, clusters, home_B, weight=_RESIDUAL_WEIGHT, parallel=rule == "soar")
-
-    def _missed(self, vector_BD: np.ndarray, home_N: Tensor, home_B: Tensor, first: int) -> Candidates:
-        """A vector's neighbours as queries: those that look into their own list first and do not find it there."""
-        probes = max(4, round(_NEIGHBOR_LISTS * self.faiss.nlist))
-        wide = self.at(Level(recall=0, reached=0, nprobe=probes, refine=1, scanned=0, cost=0))
-        near_BK = torch.from_numpy(wide.candidates(vector_BD, _NEIGHBORS + 1, 1, None))
-        own_B = torch.arange(first, first + len(vector_BD))
-        near_BK = torch.where(near_BK == own_B[:, None], -1, near_BK)
-        there_BK = near_BK >= 0
-        row_E, rank_E = there_BK.nonzero(as_tuple=True)
-        weight_E = torch.linspace(1.5, 0.5, near_BK.shape[1])[rank_E]
-        probe_E1 = home_N[near_BK[row_E, rank_E]][:, None]
-        return by_misses(probe_E1, row_E[:, None], home_B, self.faiss.nlist, weight_E[:, None])
-
     def save(self, path: Path) -> None:
         faiss.write_index(self.faiss, str(path))
 
 
-_PAIRS = ("vector_E", "list_E", "gain_E")
 _RESIDUAL = ("pq", "rabitq")
 
 

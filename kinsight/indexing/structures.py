@@ -5,7 +5,6 @@ arm in `kinds.build_structure`, and these methods.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,6 @@ from kinsight.indexing.settings import Settings
 from kinsight.indexing.untyped import faiss
 from kinsight.neighbors import Metric
 from kinsight.specs.index import HnswIndex, IvfIndex, IvfPqIndex
-
-Vectors = Callable[[int, int], np.ndarray]
-"""Rows from one number up to before another, float32 as `prepared` gives them."""
 
 _TRAIN_ROUNDS = 12  # of k-means; more move the centres hardly, and cost as much each
 
@@ -66,9 +62,6 @@ class Structure(ABC):
     def num_rows(self) -> int:
         """Rows it holds."""
         return self.faiss.ntotal
-
-    def spread(self, vectors: Vectors, start: int) -> None:  # noqa: B027 - most have nothing to do
-        """What is to be done once all rows are in; those from `start` on are new. vectors: gives their rows."""
 
     def holds(self, rows: int, dim: int) -> bool:
         """Whether it is of so many vectors of this length."""

@@ -4,7 +4,6 @@ A log of queries, where the set has one, goes to `partition --queries`. Partitio
 them. Shapes: Q queries, D dimensions, K results, L lists, P lists of a query.
 """
 
-import copy
 import json
 import math
 from collections.abc import Sequence
@@ -93,9 +92,7 @@ class Kinsight(System):
         self.structure, self.entries_L = structure, np.append(structure.entries_L.numpy(), 0)
 
     def search(self, query_QD: np.ndarray, k: int, effort: int, knob: Settings) -> np.ndarray:
-        set_to = copy.copy(self.index)
-        set_to._structure = self.structure.at(self._level(effort, knob))
-        return set_to.search(torch.from_numpy(query_QD), k).row_QK.numpy()
+        return self.index.at(self._level(effort, knob)).search(torch.from_numpy(query_QD), k).row_QK.numpy()
 
     def counts(self, query_QD: np.ndarray, k: int, effort: int, knob: Settings) -> Counts:
         at = self.structure.at(self._level(effort, knob))
