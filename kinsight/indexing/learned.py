@@ -18,6 +18,7 @@ from torch import Tensor
 from kinsight.indexing.settings import Level, Tuned
 from kinsight.indexing.structures import Structure
 from kinsight.indexing.untyped import faiss
+from kinsight.neighbors.greatest import greatest
 from kinsight.partition import Partition
 
 LEAST_K = 10  # neighbours that candidates are reckoned for at least: of very few, the best may not be among them
@@ -141,7 +142,7 @@ class Learned(Structure):
             yield_BL = torch.addmm(self._bias_L, routed_BR, self._weight_LR.T)
             if self.partition.router.network is not None:
                 yield_BL += self.partition.router.network(routed_BR)
-            top_BP, list_BP = yield_BL.topk(probes, dim=1)
+            top_BP, list_BP = greatest(yield_BL, probes)
             if self.settings.mass is None or effort > 1:
                 return list_BP.contiguous()
             # the share of the neighbours is without the price of the size: of all lists, and of those chosen

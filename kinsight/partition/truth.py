@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-_SCORES = 1 << 25  # held at once: 128 MB of float32
+from kinsight.neighbors.greatest import greatest
+
+_SCORES = 1 << 22  # held at once: 16 MB of float32, which caches hold
 
 
 def nearest_in_blocks(
@@ -35,7 +37,7 @@ def nearest_in_blocks(
             score_BN = torch.addmm(-half_N, query_QD[here], row_ND.T)
             if own_Q is not None:
                 _hide(score_BN, own_Q[here] - first)
-            value_BK, place_BK = score_BN.topk(min(k, len(row_ND)), dim=1)
+            value_BK, place_BK = greatest(score_BN, min(k, len(row_ND)))
             value_BM = torch.cat([best_QK[here], value_BK], 1)
             row_BM = torch.cat([row_QK[here], place_BK + first], 1)
             best_QK[here], order_BK = value_BM.topk(k, dim=1)
