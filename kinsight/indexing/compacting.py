@@ -3,19 +3,26 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from kinsight import progress
 from kinsight.errors import SpecError
+from kinsight.indexing.files import open_npy
 from kinsight.indexing.generation import Generation
 from kinsight.indexing.growing import add_rows, fill
 from kinsight.indexing.header import IndexHeader, Segment
 from kinsight.indexing.index import Index
 from kinsight.indexing.kinds import build_structure
+from kinsight.indexing.learned import Learned
 from kinsight.indexing.lock import writing
 from kinsight.indexing.outputs import carried, counted, writable
 from kinsight.indexing.rewriting import blocks_of, num_bytes, partition_of, rows_left
 from kinsight.indexing.settings import Settings
 from kinsight.indexing.structures import Structure
 from kinsight.indexing.summary import say_state
+from kinsight.indexing.training_needs import least_vectors
+from kinsight.indexing.tuning import tune
+from kinsight.neighbors.gallery import Gallery
 from kinsight.specs.index import IvfIndex, IvfPqIndex
 from kinsight.specs.index_rewrite import IndexCompact
 from kinsight.specs.load import of
@@ -67,25 +74,37 @@ def compact(spec: IndexCompact | Mapping[str, Any]) -> str:
 def _filled(index: Index, made: Generation, segment: Segment) -> Structure | None:
     """The graph or lists of the rows just written."""
     settings = _fitting(index.settings, segment.rows)
-    if settings is None:  # too few are left to learn from: what was learned before stays, and is filled again
+    if settings is None:
         progress.say("training    left as it was: too few items are left to learn from")
-        kept = index.structure
-        assert kept is not None
-        kept.faiss.reset()
-        add_rows(kept, made, segment, index.dim, index.metric)
-        return kept
+        return _filled_again(index, made, segment)
     structure = build_structure(settings, index.dim, index.metric, partition_of(index))
     return None if structure is None else fill(structure, made, segment, index.dim, index.metric)
 
 
+def _filled_again(index: Index, made: Generation, segment: Segment) -> Structure:
+    """What was learned before, with the rows just written."""
+    kept = index.structure
+    assert kept is not None
+    kept.faiss.reset()
+    if not isinstance(kept, Learned):
+        add_rows(kept, made, segment, index.dim, index.metric)
+        return kept
+    empty = Learned(kept.settings, kept.partition, kept.faiss)
+    add_rows(empty, made, segment, index.dim, index.metric)
+    vector_ND = open_npy(made.path(segment.vectors), np.float32, segment.rows, index.dim)
+    norm_N = open_npy(made.path(segment.norms), np.float64, segment.rows)
+    return tune(empty, Gallery([vector_ND], norm_N, index.metric))
+
+
 def _fitting(settings: Settings, rows: int) -> Settings | None:
     """The same settings for so many rows; None where they are too few for its centres or codes."""
+    if rows < least_vectors(settings):
+        return None
     if not isinstance(settings, IvfIndex | IvfPqIndex):
         return settings
-    assert settings.lists and settings.train_vectors
+    assert settings.train_vectors
     train = min(settings.train_vectors, rows)
-    needed = 2**settings.bits if isinstance(settings, IvfPqIndex) and settings.bits else 1
-    return settings.model_copy(update={"train_vectors": train}) if train >= max(settings.lists, needed) else None
+    return settings.model_copy(update={"train_vectors": train}) if train >= least_vectors(settings) else None
 
 
 def _stored(structure: Structure | None, before: IndexHeader) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from kinsight.indexing.outputs import carried, counted, printed, to_replace, wri
 from kinsight.indexing.settings import decide, describe
 from kinsight.indexing.source import choose_columns, items_of, known_columns
 from kinsight.indexing.summary import say_state
+from kinsight.indexing.training_needs import refuse_few
 from kinsight.neighbors import Metric
 from kinsight.partition import Partition
 from kinsight.specs.index import IndexAdd, IndexBuild, IndexDelete
@@ -62,6 +63,7 @@ def build_of(
     partition = None if spec.partition is None else fitting_partition(spec.partition, stream)
     metric = _metric(spec, partition)
     settings = decide(spec.index, stream.count, stream.dim, partition)
+    refuse_few(settings, stream.count)
     progress.say(f"index       {describe(settings)}; {metric}, {stream.count:,} vectors of length {stream.dim}")
     with writing(place):
         before = to_replace(place, overwrite)

@@ -24,6 +24,7 @@ from kinsight.indexing.outputs import carried, counted, printed, to_replace, wri
 from kinsight.indexing.rewriting import blocks_of, partition_of, rows_left
 from kinsight.indexing.settings import decide, describe
 from kinsight.indexing.summary import say_state
+from kinsight.indexing.training_needs import refuse_few
 from kinsight.partition import Partition
 from kinsight.specs.index import IndexKind, LearnedIndex
 from kinsight.specs.index_rewrite import IndexMerge
@@ -67,6 +68,7 @@ def merge(spec: IndexMerge | Mapping[str, Any], *, overwrite: bool = False) -> s
         wanted = spec.index or _as_built(first.header)
         partition = _partition(wanted, first)
         settings = decide(wanted, count, first.dim, partition)
+        refuse_few(settings, count)
         progress.say(f"index       {describe(settings)}; {first.metric}, {count:,} vectors of length {first.dim}")
         with Generation(place, before) as made:
             columns = ["id", "label", "uri", *first.columns]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kinsight.errors import DataError, KinsightError, SpecError
-from kinsight.indexing import Index, add, build, delete
+from kinsight.indexing import Index, add, build, compact, delete
 from kinsight.indexing.learned import Learned
 from kinsight.neighbors import topk
 from kinsight.partition import learn
@@ -200,6 +200,43 @@ def test_wrong_partitions_and_settings(made: Path, tmp_path: Path) -> None:
     flat = Index.open(build({"embeddings": str(made / "base.npy"), "output": str(tmp_path / "flat")}))
     with pytest.raises(SpecError, match="no effect"):
         flat.at(0.9)
+
+
+@pytest.mark.parametrize(("payload", "least"), [("pq", 256), ("fastscan", 16), ("sq8", 1), ("rabitq", 1)])
+def test_codes_need_vectors_to_learn_from(payload: str, least: int, made: Path, tmp_path: Path) -> None:
+    index = {"payload": payload, "nprobe": LISTS, "refine": 100}
+    spec = {"partition": str(made / "l2"), "output": str(tmp_path / "index"), "index": index}
+    np.save(tmp_path / "few.npy", vectors(least, 0)[: least - 1])
+    np.save(tmp_path / "enough.npy", vectors(least, 0))
+    if least > 1:
+        with pytest.raises(
+            SpecError, match=rf"payload={payload}: its codes need {least} vectors .* there are {least - 1}"
+        ):
+            build(spec | {"embeddings": str(tmp_path / "few.npy")})
+        assert not (tmp_path / "index").exists()
+    found = Index.open(build(spec | {"embeddings": str(tmp_path / "enough.npy")}))
+    assert found.search(torch.from_numpy(vectors(least, 0)), 1).row_QK[:, 0].tolist() == list(range(least))
+
+
+@pytest.mark.parametrize("payload", ["pq", "fastscan"])
+@pytest.mark.parametrize(
+    "settings", [{"recall": 0.9}, {"nprobe": LISTS, "copies": {"budget": 0.5}}], ids=["recall", "copies"]
+)
+def test_too_few_rows_for_new_codes_keep_the_old_ones(
+    payload: str, settings: dict[str, Any], made: Path, tmp_path: Path
+) -> None:
+    index = built(made, tmp_path / "index", payload=payload, **settings)
+    kept = [3, 700, 701, 2500, 3999]
+    delete({"index": str(index.address), "ids": [str(row) for row in range(ROWS) if row not in kept]})
+    compact({"index": str(index.address)})
+    small = Index.open(index.address)
+    assert (small.num_rows, lists_of(small).num_rows) == (5, 5)
+    hits = small.search(torch.from_numpy(vectors(ROWS, 0)[kept]), 1)
+    assert hits.row_QK[:, 0].tolist() == [0, 1, 2, 3, 4]
+    assert small.items(hits.row_QK[:, 0])["id"].to_pylist() == kept
+    add({"index": str(index.address), "embeddings": str(made / "more.npy")})
+    grown = Index.open(index.address).search(torch.from_numpy(vectors(500, 1)), 1).row_QK[:, 0]
+    assert (grown == torch.arange(5, 505)).float().mean() > 0.9
 
 
 def test_an_altered_partition_is_noticed(made: Path, tmp_path: Path) -> None:
