@@ -11,16 +11,18 @@ import torch
 from pydantic import ValidationError
 
 from kinsight import storage
+from kinsight.errors import SpecError
 from kinsight.indexing.files import altered, fetch, open_items, open_npy
 from kinsight.indexing.filters import Where, matching
 from kinsight.indexing.header import HEADER, IndexHeader
 from kinsight.indexing.items import Items
 from kinsight.indexing.kinds import build_structure
-from kinsight.indexing.settings import Settings, stored_settings
+from kinsight.indexing.settings import Settings, Tuned, stored_settings
 from kinsight.indexing.structures import Structure
 from kinsight.indexing.untyped import faiss
 from kinsight.neighbors.gallery import Gallery
 from kinsight.partition import Partition
+from kinsight.specs.index import FlatIndex
 
 
 @dataclass(frozen=True)
@@ -43,22 +45,29 @@ class Parts:
         items = Items(self.tables, live_N, self.items.id_type)
         return replace(self, gallery=gallery, items=items)
 
+    def live_rows(self) -> np.ndarray:
+        """bool per row: whether searches find it."""
+        live_N = np.ones(len(self.gallery), bool)
+        live_N[self.gallery.dead_M.numpy()] = False
+        return live_N
+
     def selector(self) -> Any | None:
         """What tells faiss which rows count; None: all."""
         if self.structure is None or not len(self.gallery.dead_M):
             return None
-        live_N = np.ones(len(self.gallery), bool)
-        live_N[self.gallery.dead_M.numpy()] = False
-        return faiss.IDSelectorBitmap(np.packbits(live_N, bitorder="little"))
+        return faiss.IDSelectorBitmap(np.packbits(self.live_rows(), bitorder="little"))
 
 
 def load(place: storage.Address, header: IndexHeader, *, mapped: bool) -> Parts:
     """What the header names. mapped: lists stay on disk until they are looked through; vectors always do.
 
-    Raises Gone where a newer generation has replaced a file, DataError for altered ones.
+    Raises Gone where a newer generation has replaced a file, DataError for altered ones, SpecError for `mapped` where
+    it has no effect.
     """
-    paths = {name: fetch(place, name, mark) for name, mark in header.files.items()}
     settings = _settings(place, header)
+    if mapped:
+        _refuse_mapped(place, settings)
+    paths = {name: fetch(place, name, mark) for name, mark in header.files.items()}
     rows, dim = header.rows, header.dim
     live_N = np.ones(rows, bool)
     if header.deleted_file is not None:
@@ -76,6 +85,19 @@ def load(place: storage.Address, header: IndexHeader, *, mapped: bool) -> Parts:
         found = f"holds {structure.faiss.ntotal} vectors of length {structure.faiss.d}"
         raise altered(place, f"{header.structure_file} {found}, {HEADER} says {rows} of {dim}")
     return Parts(settings, gallery, Items(tables, live_N, id_type), structure, tables, mapped)
+
+
+def _refuse_mapped(place: storage.Address, settings: Settings) -> None:
+    """Raise SpecError for an index whose memory it would not spare."""
+    match settings:
+        case FlatIndex():
+            why, remedy = "has neither lists nor a graph, and its vectors stay on disk anyway", "leave it out"
+        case Tuned(payload="fastscan"):
+            why = "is of payload fastscan, whose codes are put in another order in memory"
+            remedy = "leave it out, or build with payload sq8 or pq"
+        case _:
+            return
+    raise SpecError("index.setting", f"has no effect: {place} {why}", field="mapped", remedy=remedy)
 
 
 def _partition(place: storage.Address, header: IndexHeader, paths: dict[str, Path]) -> Partition | None:

@@ -11,6 +11,7 @@ import torch
 from kinsight.errors import DataError, KinsightError, SpecError
 from kinsight.indexing import Index, add, build, compact, delete
 from kinsight.indexing.learned import Learned
+from kinsight.indexing.untyped import faiss
 from kinsight.neighbors import topk
 from kinsight.partition import learn
 
@@ -140,12 +141,26 @@ def test_added_found_and_deleted_gone(payload: str, made: Path, tmp_path: Path) 
     assert int(hits.row_QK.min()) >= 0 and int(hits.row_QK.max()) < ROWS
 
 
-def test_mapped_lists_are_the_same(made: Path, tmp_path: Path) -> None:
-    for payload in ("sq8", "flat", "fastscan"):
-        index = built(made, tmp_path / payload, payload=payload)
-        mapped = Index.open(tmp_path / payload, mapped=True)
-        here, there = index.search(queries(), 10), mapped.search(queries(), 10)
-        assert torch.equal(here.row_QK, there.row_QK) and torch.equal(here.similarity_QK, there.similarity_QK)
+@pytest.mark.parametrize("payload", ["sq8", "flat", "fp16", "pq", "rabitq"])
+def test_mapped_lists_are_the_same(payload: str, made: Path, tmp_path: Path) -> None:
+    built(made, tmp_path / "index", payload=payload, nprobe=8, refine=4)
+    read, mapped = Index.open(tmp_path / "index"), Index.open(tmp_path / "index", mapped=True)
+    assert [in_memory(index) for index in (read, mapped)] == [True, False]
+    here, there = read.search(queries(), 10), mapped.search(queries(), 10)
+    assert torch.equal(here.row_QK, there.row_QK) and torch.equal(here.similarity_QK, there.similarity_QK)
+
+
+def in_memory(index: Index) -> bool:
+    """Whether the codes of the first list were read, and not left in the file."""
+    return bool(faiss.downcast_InvertedLists(lists_of(index).faiss.invlists).codes.at(0).is_owned)
+
+
+def test_mapping_without_effect_is_refused(made: Path, tmp_path: Path) -> None:
+    built(made, tmp_path / "codes", payload="fastscan", nprobe=8)
+    build({"embeddings": str(made / "base.npy"), "output": str(tmp_path / "flat")})
+    for name, match in (("codes", "payload fastscan"), ("flat", "neither lists nor a graph")):
+        with pytest.raises(SpecError, match=f"mapped: has no effect: .*{match}"):
+            Index.open(tmp_path / name, mapped=True)
 
 
 def test_filters_find_what_fits_and_only_that(made: Path, tmp_path: Path) -> None:
