@@ -10,6 +10,7 @@ Shapes: L lists, D dimensions of users' vectors, R of routed ones.
 import hashlib
 import io
 import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +35,7 @@ VERSION = 1
 HEADER = "partition.json"
 WEIGHTS = "ivfast.safetensors"
 CENTRES = "ivfast.npy"
+_NEW = ".new"  # ending of a file that the header may name already, until it has taken the old one's place
 
 
 class PartitionHeader(BaseModel):
@@ -75,7 +77,9 @@ class Partition:
     held_HD: Tensor
 
     def save(self, address: storage.AddressLike, *, plain_LD: np.ndarray | None = None) -> PartitionHeader:
-        """Write it; the header as written. What is there stays until the header is swapped. Raises StorageError.
+        """Write it; the header as written. Whatever stops this, the old partition or the new one can be opened.
+
+        Raises StorageError.
 
         plain_LD: what `ivfast.npy` holds instead of the router's weights.
         """
@@ -84,9 +88,17 @@ class Partition:
         data = {WEIGHTS: self.to_bytes(), CENTRES: _npy(plain_LD)}
         files = {name: hashlib.sha256(content).hexdigest() for name, content in data.items()}
         header = self.header.model_copy(update={"files": files, "version": VERSION, "kinsight": __version__})
-        for name, content in data.items():
-            storage.write_bytes(place.child(name), content)
+        _settle(place)
+        try:
+            for name, content in data.items():
+                storage.write_bytes(place.child(name + _NEW), content)
+        except BaseException:
+            for name in data:
+                storage.remove(place.child(name + _NEW))
+            raise
         storage.write_text(place.child(HEADER), header.model_dump_json(indent=1) + "\n")
+        for name, content in data.items():
+            _take_place(place, name, content)
         return header
 
     @classmethod
@@ -94,10 +106,7 @@ class Partition:
         """The partition at an address. Raises StorageError where nothing is, DataError for one altered or newer."""
         place = storage.Address.parse(address)
         header = _read_header(place)
-        data = storage.read_bytes(place.child(WEIGHTS))
-        if hashlib.sha256(data).hexdigest() != header.files.get(WEIGHTS):
-            raise _altered(place, f"{WEIGHTS} is not the file that {HEADER} names (SHA-256 differs)")
-        return replace(cls.from_bytes(data, place.child(WEIGHTS)), header=header)
+        return replace(cls.from_bytes(_named_file(place, header, WEIGHTS), place.child(WEIGHTS)), header=header)
 
     def to_bytes(self) -> bytes:
         """All of it but the job's settings as one safetensors file, its header among the metadata."""
@@ -131,6 +140,40 @@ class Partition:
         }
         state |= {f"space.{name}": each for name, each in self.space.tensors().items()}
         return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+
+
+def _named_file(place: storage.Address, header: PartitionHeader, name: str) -> bytes:
+    """The bytes that the header names, also where saving was stopped before they had taken their place."""
+    for file in (place.child(name), place.child(name + _NEW)):
+        if storage.exists(file):
+            data = storage.read_bytes(file)
+            if hashlib.sha256(data).hexdigest() == header.files.get(name):
+                return data
+    raise _altered(place, f"{name} is missing, or not the file that {HEADER} names (SHA-256 differs)")
+
+
+def _settle(place: storage.Address) -> None:
+    """Finish a save that was stopped: the next one writes under the same names."""
+    if storage.exists(place.child(HEADER)):
+        with suppress(DataError):
+            named = _read_header(place).files
+            for name in (WEIGHTS, CENTRES):
+                file = place.child(name + _NEW)
+                if storage.exists(file):
+                    content = storage.read_bytes(file)
+                    if hashlib.sha256(content).hexdigest() == named.get(name):
+                        _take_place(place, name, content)
+
+
+def _take_place(place: storage.Address, name: str, content: bytes) -> None:
+    """The new file instead of the old one: locally a rename, which no full disk stops."""
+    if place.is_local:
+        path = place.child(name).local_path
+        with storage.local_errors(path):
+            place.child(name + _NEW).local_path.replace(path)
+        return
+    storage.write_bytes(place.child(name), content)
+    storage.remove(place.child(name + _NEW))
 
 
 def _built(header: PartitionHeader, state: dict[str, Tensor]) -> Partition:
