@@ -20,6 +20,7 @@ from kinsight.neighbors import Metric
 from kinsight.neighbors.gallery import Gallery
 
 _BLOCK = 16_384
+_GROWN = 1.1
 Blocks = Iterator[tuple[np.ndarray, pa.Table]]
 
 
@@ -57,6 +58,26 @@ def add_rows(
         return prepared(vector_ND[here], norm_N[here], metric)
 
     spread(structure, rows, before + start)
+
+
+def tuned_again(structure: Structure, gallery: Gallery) -> Structure:
+    """The structure, of a learned index that has grown by a tenth since its settings were found with new ones."""
+    if not isinstance(structure, Learned) or structure.num_rows <= _GROWN * structure.settings.tuned_rows:
+        return structure
+    progress.say("tuning      again: the index has grown")
+    return tune(structure, gallery)
+
+
+def grown_gallery(index: Index, stays: int, made: Generation, segment: Segment, dead_M: np.ndarray) -> Gallery:
+    """All vectors after a write: the first `stays` segments of the index, and the one just written."""
+    header = index.header
+    vector_ND, norm_N = _written(made, segment, header.dim)
+    before = sum(part.rows for part in header.segments[:stays])
+    live_N = torch.ones(before + segment.rows, dtype=torch.bool)
+    live_N[torch.from_numpy(dead_M)] = False
+    segments = [*index.gallery.segments[:stays], torch.from_numpy(vector_ND)]
+    norms = torch.cat([index.gallery.norm_N[:before], torch.from_numpy(norm_N)])
+    return Gallery(segments, norms, header.metric, live_N=live_N)
 
 
 def _sample(count: int, wanted: int, settings: Any) -> np.ndarray:

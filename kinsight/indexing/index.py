@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -59,6 +59,8 @@ class Index:
         self._parts = parts
         self._gallery, self._items, self._structure = parts.gallery, parts.items, parts.structure
         self._live = parts.selector()
+        if isinstance(parts.structure, Learned) and self._live is not None:
+            self._structure = parts.structure.among(parts.live_rows())
 
     @classmethod
     def open(cls, address: storage.AddressLike, *, mapped: bool = False) -> "Index":
@@ -108,7 +110,9 @@ class Index:
         What it takes is taken once; search it as often as wished. Raises SpecError for columns that are not there.
         """
         other = copy(self)
-        other._take(self._parts.only(where))
+        parts = self._parts.only(where)
+        structure = self._structure  # set as it is now: to a recall, say
+        other._take(replace(parts, structure=structure))
         return other
 
     def at(self, recall: float | Level) -> "Index":
@@ -196,7 +200,8 @@ class Index:
         todo_M = torch.arange(len(query_QD))
         wanted = min(structure.num_candidates(k) + 1, len(self))  # one more: the row left out may be among them
         for effort in _EFFORTS:
-            found = structure.candidates(ready_QD[todo_M.numpy()], wanted, effort, self._live)
+            more = min(wanted * effort, len(self))
+            found = structure.candidates(ready_QD[todo_M.numpy()], more, effort, self._live)
             row_MN = torch.from_numpy(found)
             row_MN = torch.where(row_MN == exclude_Q[todo_M, None], -1, row_MN)
             similarity_QK[todo_M], row_QK[todo_M] = self._ordered(structure, query_QD, ready_QD, todo_M, row_MN, k)

@@ -14,7 +14,7 @@ from kinsight.errors import DataError, SpecError
 from kinsight.indexing.belonging import fitting_partition, refuse_other
 from kinsight.indexing.duplicates import decide_repeats
 from kinsight.indexing.generation import Generation
-from kinsight.indexing.growing import Blocks, absorb, add_rows, fill, old_blocks
+from kinsight.indexing.growing import Blocks, absorb, add_rows, fill, grown_gallery, old_blocks, tuned_again
 from kinsight.indexing.header import IndexHeader, read_header
 from kinsight.indexing.index import Index
 from kinsight.indexing.kinds import build_structure
@@ -209,10 +209,14 @@ def _append(index: Index, made: Generation, blocks: Blocks, count: int, replaced
     if structure is not None:
         add_rows(structure, made, segment, before.dim, before.metric, start=segment.rows - count)
     dead_M = np.union1d(index.dead_rows(), index.rows_of(replaced.to_pylist()))
+    if structure is not None:
+        structure = tuned_again(structure, grown_gallery(index, len(stays), made, segment, dead_M))
     rows = before.rows + count
     next_id = None if before.next_id is None else before.next_id + count
     made.publish(
-        **carried(before) | {"rows": rows, "live": rows - len(dead_M), "next_id": next_id},
+        **carried(before)
+        | {"rows": rows, "live": rows - len(dead_M), "next_id": next_id}
+        | ({} if structure is None else {"structure": structure.settings.model_dump(mode="json", exclude={"kind"})}),
         segments=(*stays, segment),
         structure_file=made.write_structure(structure),
         deleted_file=made.write_deleted(dead_M),

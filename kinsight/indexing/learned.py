@@ -23,6 +23,7 @@ from kinsight.partition import Partition
 
 LEAST_K = 10  # neighbours that candidates are reckoned for at least: of very few, the best may not be among them
 _AT_ONCE = 4096
+_SCORES = 2**25  # of lists, held at once: 128 MB
 _TRAIN_PER_CODE = 64
 _SQ8_TRAIN = 100_000
 _BY_QUERY = 11  # one query after the other, candidates in a reservoir: with some dozens of them a third quicker
@@ -33,6 +34,7 @@ class Learned(Structure):
 
     def __init__(self, settings: Tuned, partition: Partition, stored: Any | None, rows: int = 0) -> None:
         self._settings, self.partition, self._rows = settings, partition, rows
+        self._live_L: Tensor | None = None
         self.faiss = stored or _new_lists(settings, partition)
         self.ready()
 
@@ -64,9 +66,11 @@ class Learned(Structure):
 
     @property
     def multiply_adds(self) -> int:
-        """Of one query's routing: its principal components and the router."""
-        projection = self.partition.space.projection
-        return self.partition.router.multiply_adds + (0 if projection is None else projection.axes_DE.numel())
+        """Of one query's routing: its principal components, the router, and centres where codes count from them."""
+        projection, centre_LR = self.partition.space.projection, self.partition.clusters.centre_LD
+        centres = centre_LR.numel() if self.settings.payload in _RESIDUAL else 0
+        components = 0 if projection is None else projection.axes_DE.numel()
+        return self.partition.router.multiply_adds + components + centres
 
     def holds(self, rows: int, dim: int) -> bool:
         return self.faiss.ntotal >= rows and self.faiss.d == self.partition.space.routed_dim and dim == self._dim
@@ -82,12 +86,26 @@ class Learned(Structure):
     def with_levels(self, levels: tuple[Level, ...]) -> "Learned":
         """The same with levels to choose from."""
         other = copy.copy(self)
-        other._settings = self.settings.model_copy(update={"levels": levels})
+        other._settings = self.settings.model_copy(update={"levels": levels, "tuned_rows": self._rows})
+        return other
+
+    def among(self, live_N: np.ndarray) -> "Learned":
+        """The same for searches that find no other rows than these (bool, one per row): they look into as many lists
+        more as it takes to see as many entries as otherwise, and into none without one.
+        """
+        lists = self.faiss.invlists
+        live_L = torch.zeros(self.faiss.nlist, dtype=torch.int64)
+        for number in range(self.faiss.nlist):
+            if size := lists.list_size(number):
+                live_L[number] = int(live_N[faiss.rev_swig_ptr(lists.get_ids(number), size)].sum())
+        other = copy.copy(self)
+        other._live_L = live_L if int(live_L.sum()) < self.faiss.ntotal else None
         return other
 
     def num_candidates(self, k: int) -> int:
         assert self.settings.refine
-        return max(k, math.ceil(self.settings.refine * max(k, LEAST_K)))
+        copies = 0.0 if self.settings.copies is None else self.settings.copies.budget
+        return max(k, math.ceil((1 + copies) * self.settings.refine * max(k, LEAST_K)))
 
     def train(self, sample_MD: np.ndarray) -> None:
         faiss.omp_set_num_threads(torch.get_num_threads())
@@ -112,8 +130,9 @@ class Learned(Structure):
         faiss.omp_set_num_threads(torch.get_num_threads())
         row_QN = np.empty((len(query_QD), wanted), np.int64)
         lists = []
-        for start in range(0, len(query_QD), _AT_ONCE):
-            here = slice(start, min(start + _AT_ONCE, len(query_QD)))
+        step = max(64, min(_AT_ONCE, _SCORES // self.faiss.nlist))
+        for start in range(0, len(query_QD), step):
+            here = slice(start, min(start + step, len(query_QD)))
             routed_BR = self.partition.space.ready_queries(torch.from_numpy(query_QD[here]))
             list_BP = self._lists(routed_BR, effort)
             self._search(routed_BR, list_BP, row_QN[here], live)
@@ -125,7 +144,7 @@ class Learned(Structure):
 
     def ready(self) -> None:
         """What searches read, after lists have changed."""
-        self._dim = self.partition.space.dim
+        self._dim, self._live_L = self.partition.space.dim, None
         router = self.partition.router
         self._log_size_L = self.entries_L.clamp_min(1).float().log()
         self._weight_LR, self._bias_L = router.weight.detach(), router.bias.detach() - self._log_size_L
@@ -136,20 +155,31 @@ class Learned(Structure):
 
     def _lists(self, routed_BR: Tensor, effort: int) -> Tensor:
         """The lists of each query, those of most expected yield first: int64 (B, P), -1 behind those it needs."""
-        assert self.settings.nprobe
-        probes = min(len(self._bias_L), effort * self.settings.nprobe)
+        probes = self._probes(effort)
         with torch.inference_mode():
             yield_BL = torch.addmm(self._bias_L, routed_BR, self._weight_LR.T)
             if self.partition.router.network is not None:
                 yield_BL += self.partition.router.network(routed_BR)
+            if self._live_L is not None:
+                yield_BL.masked_fill_(self._live_L == 0, -torch.inf)
             top_BP, list_BP = greatest(yield_BL, probes)
-            if self.settings.mass is None or effort > 1:
+            if self.settings.mass is None or effort > 1 or self._live_L is not None:
                 return list_BP.contiguous()
             # the share of the neighbours is without the price of the size: of all lists, and of those chosen
             whole_B1 = (yield_BL + self._log_size_L).logsumexp(1, keepdim=True)
             share_BP = (top_BP + self._log_size_L[list_BP] - whole_B1).exp()
             enough_BP = share_BP.cumsum(1) - share_BP >= self.settings.mass
             return list_BP.masked_fill_(enough_BP, -1).contiguous()
+
+    def _probes(self, effort: int) -> int:
+        """How many lists a query looks into at most."""
+        assert self.settings.nprobe
+        wanted, there = effort * self.settings.nprobe, self.faiss.nlist
+        if self._live_L is not None:
+            there = max(1, int((self._live_L > 0).sum()))
+            usual, live = self.faiss.ntotal / self.faiss.nlist, int(self._live_L.sum()) / there
+            wanted = math.ceil(wanted * max(1.0, usual / max(live, 1e-9)))
+        return min(there, wanted)
 
     def _search(self, routed_BR: Tensor, list_BP: Tensor, row_BN: np.ndarray, live: Any | None) -> None:
         distance_BN = np.empty(row_BN.shape, np.float32)

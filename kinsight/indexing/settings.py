@@ -33,7 +33,7 @@ class Level(BaseModel):
 
 class Tuned(BaseModel):
     """What `LearnedIndex` comes to. recall: what settings were sought for, None where they were given. levels: what a
-    search may choose from instead.
+    search may choose from instead. tuned_rows: how many rows there were when they were found.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,6 +48,7 @@ class Tuned(BaseModel):
     refine: float | None = None
     seed: int = 0
     levels: tuple[Level, ...] = ()
+    tuned_rows: int = 0
 
 
 Settings = FlatIndex | HnswIndex | IvfIndex | IvfPqIndex | Tuned
@@ -93,7 +94,7 @@ def stored_settings(kind: str, tree: dict) -> Settings:
 
 def describe(settings: Settings) -> str:
     """The settings in a line."""
-    shown = settings.model_dump(exclude={"kind", "levels"})
+    shown = settings.model_dump(exclude={"kind", "levels", "tuned_rows"})
     if isinstance(settings, Tuned) and settings.copies is not None:
         shown["copies"] = f"{settings.copies.budget:g} by {settings.copies.rule}"
     return "  ".join([settings.kind, *(f"{name} {value}" for name, value in shown.items() if value is not None)])

@@ -74,7 +74,8 @@ def _truth(structure: Learned, gallery: Gallery) -> tuple[np.ndarray, np.ndarray
 def _options(structure: Learned, gallery: Gallery, query_HD: np.ndarray, near_HK: np.ndarray) -> Iterator[Level]:
     """What may be chosen, with what it reaches and costs."""
     tries = list(_tries(structure.faiss.nlist))
-    most = min(math.ceil(_REFINE[-1] * _K), gallery.num_live)
+    copies = 0.0 if structure.settings.copies is None else structure.settings.copies.budget
+    most = min(math.ceil((1 + copies) * _REFINE[-1] * _K), gallery.num_live)
     with progress.task("tuning", len(tries), "settings") as task:
         for probes, mass in tries:
             level = Level(recall=0, reached=0, nprobe=probes, mass=mass, refine=1, scanned=0, cost=0)
@@ -84,7 +85,7 @@ def _options(structure: Learned, gallery: Gallery, query_HD: np.ndarray, near_HK
                 row_HR, list_HP = structure.at(level).looked_through(query_HD, most, 1, None)
             size_L = np.append(structure.entries_L.numpy(), 0)
             scanned = float(size_L[list_HP].sum(1).mean())
-            told = [each for each in _reached(row_HR, near_HK) if each[0] * _K <= max(most, _K)]
+            told = [each for each in _reached(row_HR, near_HK, copies) if each[0] * _K <= max(most, _K)]
             for refine, reached in told:
                 cost = _cost(structure, gallery, level, scanned, refine)
                 numbers = structure.multiply_adds + scanned * structure.faiss.d
@@ -110,7 +111,7 @@ def _tries(lists: int) -> Iterator[tuple[int, float | None]]:
         yield probes, None
 
 
-def _reached(row_HR: np.ndarray, near_HK: np.ndarray) -> list[tuple[float, float]]:
+def _reached(row_HR: np.ndarray, near_HK: np.ndarray, copies: float) -> list[tuple[float, float]]:
     """(refine, recall) less a standard error: a neighbour counts where it is among the first candidates."""
     place_HK = np.full(near_HK.shape, row_HR.shape[1])
     for column in range(near_HK.shape[1]):
@@ -118,7 +119,7 @@ def _reached(row_HR: np.ndarray, near_HK: np.ndarray) -> list[tuple[float, float
         place_HK[:, column] = np.where(hit_HR.any(1), hit_HR.argmax(1), row_HR.shape[1])
     told = []
     for refine in _REFINE:
-        found_H = (place_HK < math.ceil(refine * _K)).mean(1)
+        found_H = (place_HK < math.ceil((1 + copies) * refine * _K)).mean(1)
         told.append((refine, float(found_H.mean() - found_H.std() / math.sqrt(len(found_H)))))
     return told
 

@@ -12,10 +12,13 @@ import torch
 from torch import Tensor
 
 from kinsight.partition.clusters import Clusters
-from kinsight.partition.ratio import Further
+from kinsight.partition.ratio import Further, further, fuzzy_of
+from kinsight.partition.routers import Router
+from kinsight.partition.space import Space
 
 MOST_COPIES = 5
 _BLOCK = 4096
+_RESIDUAL_WEIGHT = 1.0
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,24 @@ def by_residual(vector_ND: Tensor, clusters: Clusters, list_N: Tensor, *, weight
     loss_N, other_N = loss_NL.min(1)
     vector_N = torch.arange(len(list_N), device=list_N.device)
     return Candidates(vector_N, other_N, -(loss_N / length_N.clamp_min(1e-24)))
+
+
+def by_rule(
+    rule: str, row_BR: Tensor, home_B: Tensor, space: Space, clusters: Clusters, router: Router, budget: float
+) -> Candidates:
+    """Pairs by a rule that needs no neighbours: ratio, probability, soar or air; `budget` copies will be made of them.
+
+    row_BR: routed vectors, home_B: their lists, both on the device of `clusters` and `router`; results are there too.
+    """
+    with torch.inference_mode():
+        match rule:
+            case "ratio":
+                found = further(row_BR, clusters, fuzzy=fuzzy_of(budget), cosine=space.ranks_by_product)
+                return by_ratio(found)
+            case "probability":
+                return by_probability(router(row_BR).log_softmax(1), home_B, 1 + fuzzy_of(budget))
+            case _:
+                return by_residual(row_BR, clusters, home_B, weight=_RESIDUAL_WEIGHT, parallel=rule == "soar")
 
 
 def _others(list_NF: Tensor, gain_NF: Tensor, list_N: Tensor) -> Candidates:

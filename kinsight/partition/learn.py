@@ -21,6 +21,7 @@ from kinsight import progress, storage
 from kinsight.data.streaming import open_embeddings
 from kinsight.data.vector_files import VectorFile
 from kinsight.errors import DataError, SpecError
+from kinsight.neighbors.vectors import row_norms
 from kinsight.parallel.device import choose_precision, pick_device
 from kinsight.partition.artefact import HEADER, Partition, PartitionHeader
 from kinsight.partition.clusters import Clusters, balance, k_means
@@ -139,9 +140,16 @@ class Learning:
     def _space(self, work: Work) -> Space:
         def made() -> dict[str, Tensor]:
             vector_MD = torch.from_numpy(self.source.take(self._some(_SPACE_ROWS, 1)))
-            return fit_space(vector_MD, self.spec.metric, self.spec.components).tensors()
+            return fit_space(vector_MD, self.spec.metric, self.spec.components, self._lengths()).tensors()
 
         return Space.from_tensors(self.spec.metric, self.source.dim, work.stage("space", made))
+
+    def _lengths(self) -> Tensor | None:
+        """Of all vectors, under ip: the longest one decides."""
+        if self.spec.metric != "ip":
+            return None
+        blocks = (torch.from_numpy(row_BD) for _, row_BD in self.source.blocks())
+        return torch.cat([row_norms(row_BD, "vectors", "ip") for row_BD in blocks])
 
     def _clusters(self, work: Work, space: Space) -> Clusters:
         cluster = self.spec.cluster

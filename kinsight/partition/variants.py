@@ -15,15 +15,15 @@ from kinsight import progress
 from kinsight.data.vector_files import VectorFile
 from kinsight.partition.artefact import Partition
 from kinsight.partition.clusters import Clusters
-from kinsight.partition.copies import Candidates, by_misses, by_probability, by_residual, place
+from kinsight.partition.copies import Candidates, by_misses, by_rule, place
 from kinsight.partition.measure import curve, imbalance, ranked_lists, sizes
 from kinsight.partition.ratio import Further, copies_at, further, fuzzy_of, ranks
+from kinsight.partition.routers import Router
 from kinsight.partition.seek import Best, Visits, best_in_block, entries_of
 from kinsight.partition.space import Space
 from kinsight.partition.truth import nearest_in_blocks
 
 NEIGHBORS = 20  # of a vector, for the rule `misses`
-_RESIDUAL_WEIGHT = 1.0
 RECALLS = (0.9, 0.95, 0.99)
 _MOST_VISITS = 1 << 20
 
@@ -64,7 +64,7 @@ def spread(
         probe_S1, home_N = list_N[near.row_S][:, None].long(), list_N.long()
         return _placed(by_misses(probe_S1, near.near_SK, home_N, len(partition.size_L)), home_N, budgets)
     clusters, router = partition.clusters.to(device), partition.router.to(device)
-    cosine, fuzzy = partition.space.metric == "cosine", max(fuzzy_of(budget) for budget in budgets)
+    cosine, most = partition.space.ranks_by_product, max(budgets)
     others: list[Further] = []
     pairs: list[Candidates] = []
     with progress.task(rule, len(base), "vectors") as task:
@@ -72,9 +72,9 @@ def spread(
             row_BR = partition.space.rows(torch.from_numpy(row_BD)).to(device)
             home_B = list_N[first : first + len(row_BD)].long().to(device)
             if rule == "ratio":
-                others.append(further(row_BR, clusters, fuzzy=fuzzy, cosine=cosine))
+                others.append(further(row_BR, clusters, fuzzy=fuzzy_of(most), cosine=cosine))
             else:
-                pairs.append(_pairs(rule, row_BR, home_B, clusters, router, first))
+                pairs.append(_pairs(rule, row_BR, home_B, (partition.space, clusters, router, most), first))
             task.advance(len(row_BD))
     if rule == "ratio":
         found = Further.joined(others)
@@ -86,17 +86,15 @@ def spread(
 _FIELDS = ("vector_E", "list_E", "gain_E")
 
 
-def _pairs(rule: str, row_BR: Tensor, home_B: Tensor, clusters: Clusters, router: Any, first: int) -> Candidates:
-    parts, step = [], max(1, (1 << 25) // len(clusters.price_L))
-    with torch.inference_mode():
-        for start in range(0, len(row_BR), step):
-            here = slice(start, start + step)
-            if rule == "probability":
-                found = by_probability(router(row_BR[here]).log_softmax(1), home_B[here])
-            else:
-                parallel = rule == "soar"
-                found = by_residual(row_BR[here], clusters, home_B[here], weight=_RESIDUAL_WEIGHT, parallel=parallel)
-            parts.append(Candidates(found.vector_E.cpu() + first + start, found.list_E.cpu(), found.gain_E.cpu()))
+def _pairs(
+    rule: str, row_BR: Tensor, home_B: Tensor, by: tuple[Space, Clusters, Router, float], first: int
+) -> Candidates:
+    """by: space, lists, router, and the most copies that are wanted."""
+    parts, step = [], max(1, (1 << 25) // len(by[1].price_L))
+    for start in range(0, len(row_BR), step):
+        here = slice(start, start + step)
+        found = by_rule(rule, row_BR[here], home_B[here], *by)
+        parts.append(Candidates(found.vector_E.cpu() + first + start, found.list_E.cpu(), found.gain_E.cpu()))
     return Candidates(*(torch.cat([getattr(each, name) for each in parts]) for name in _FIELDS))
 
 

@@ -85,7 +85,18 @@ class CopiesSpec(Spec):
         description="which vectors: those that searches by their neighbours miss; by the ratio of distances (IVFast); "
         "by the router's probability; by residuals at right angles (SOAR) or opposed (AIR)",
     )
-    budget: float = Field(default=0.0, ge=0, le=5, description="further copies, of a vector on average; 0: none")
+    budget: float = Field(
+        default=0.0,
+        ge=0,
+        le=5,
+        description="further copies, of a vector on average; 0: none; of soar and air at most 1",
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> "CopiesSpec":
+        if self.rule in ("soar", "air") and self.budget > 1:
+            raise ValueError(f"copies.budget={self.budget:g}: {self.rule} gives each vector one further list")
+        return self
 
     @model_validator(mode="after")
     def _some(self) -> "CopiesSpec":
