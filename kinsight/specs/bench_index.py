@@ -42,7 +42,7 @@ class BenchIndex(Spec):
     systems: list[BenchedSystem] = Field(default=_SYSTEMS, min_length=1, description="what to search with")
     targets: list[float] = Field(default=[0.95, 0.99], min_length=1, description="recall@10 to reach")
     threads: list[int] = Field(default=[1, 2], min_length=1, description="thread counts to measure at")
-    repeats: int = Field(default=3, ge=1, description="measurements of each system, interleaved")
+    repeats: int = Field(default=5, ge=1, description="measurements of each system, interleaved")
     seeds: list[int] = Field(
         default=[0, 1, 2],
         min_length=1,

@@ -164,8 +164,11 @@ class IvfFastScan(IvfFlat):
         return query_QD if self.before is None else self.before.apply(query_QD)
 
     def scanning(self, entries: float, effort: int) -> float:
-        """Look-ups with their additions, and the tables they look into: 16 entries of every part for a query."""
-        return entries * self.inverted.pq.M + 16 * self.inverted.d + 16 * effort * self.inverted.pq.M
+        """Look-ups with their additions, and the tables they look into: 16 entries of every part, made once for a query
+        where codes are of whole vectors, for each list where they are of what its centre leaves.
+        """
+        tables = effort if self.inverted.by_residual else 1
+        return entries * self.inverted.pq.M + tables * 16 * self.inverted.d
 
     def refining(self, k: int, knob: Settings) -> float:
         return k * knob["refine"] * self.task.dim

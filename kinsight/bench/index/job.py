@@ -1,7 +1,8 @@
 """`kinsight bench index`: the learned index beside faiss, hnswlib, ScaNN and usearch, each at its best setting.
 
 For every set and system: ways of building and searching are tried on learn queries, never on test queries (`tuning`);
-what reaches a recall soonest, or at the least cost, is measured on the test queries, the systems in turn (`measuring`).
+what reaches a recall soonest, or at the least cost, is measured on the test queries as it is, the systems in turn
+(`measuring`), and around it, for a comparison at the very same recall.
 Each system runs in a process of its own, limited to the threads. All steps are kept in the output folder: a run that
 was stopped goes on, a further one measures again what `again` says.
 """
@@ -22,7 +23,16 @@ from kinsight.bench.index.sets import BenchSet, prepare
 from kinsight.bench.index.store import Store
 from kinsight.bench.index.store_key import key_of
 from kinsight.bench.index.systems import system
-from kinsight.bench.index.tables import beside, best_peer, cost_table, equal_table, lists_table, speed_table
+from kinsight.bench.index.tables import (
+    beside,
+    best_peer,
+    cost_table,
+    equal_speeds,
+    equal_table,
+    lists_table,
+    quickest_peer,
+    speed_table,
+)
 from kinsight.bench.index.tuning import tune
 from kinsight.errors import RunError
 from kinsight.specs.bench_index import BenchIndex
@@ -68,7 +78,9 @@ def _one_set(spec: BenchIndex, store: Store, data: BenchSet, console: Console) -
         row | {"target": target} for target in spec.targets for row in _curves(spec, store, data, chosen["s", target])
     ]
     for target in spec.targets:
-        console.print(equal_table(about, target, [row for row in out["curves"] if row["target"] == target]))
+        rows = [row for row in out["curves"] if row["target"] == target]
+        console.print(equal_table(about, target, rows))
+        _say_equal_ratio(data, target, spec.threads[0], rows)
     for path in draw(about, [row for row in out["curves"] if row["target"] == spec.targets[0]], store.root):
         progress.say(f"picture     {path}")
     return out
@@ -107,9 +119,20 @@ def _say_ratio(data: BenchSet, target: float, threads: int, rows: list[dict[str,
     best = best_peer(rows)
     ours = [row for row in rows if row["system"] == "kinsight" and row["seed"] == rows[0]["seed"]]
     if best is not None and ours:
+        missed = f"; ours falls short, at {ours[0]['recall']:.4f}" if ours[0]["recall"] < target else ""
         progress.say(
             f"ratio       {data.name}, recall@10 {target:g}, {threads} thread(s): {beside(ours[0], best):.2f} times "
-            f"the queries a second of {best['system']}"
+            f"the queries a second of {best['system']}{missed}"
+        )
+
+
+def _say_equal_ratio(data: BenchSet, target: float, threads: int, rows: list[dict[str, Any]]) -> None:
+    speeds = equal_speeds(rows, target)
+    best = quickest_peer(speeds)
+    if best is not None and speeds.get("kinsight"):
+        progress.say(
+            f"ratio       {data.name}, recall@10 {target:g} exactly, {threads} thread(s): "
+            f"{speeds['kinsight'] / speeds[best]:.2f} times the queries a second of {best}"
         )
 
 

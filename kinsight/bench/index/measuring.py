@@ -40,7 +40,7 @@ def _in_turn(
             workers[name] = store.worker(name, data, threads, "query")
             loaded = store.load(workers[name], name, data, candidate["build"], seed)
             seen = _search(workers[name], candidate, count=True)  # warms up, too
-            about = {"system": name, "seed": seed, "threads": threads, "steps": kept["steps"]}
+            about = {"system": name, "seed": seed, "threads": threads}
             settings = {key: candidate[key] for key in ("build", "knob", "effort")}
             rows[name] = about | settings | {"learn_recall": candidate["recall"]} | seen | loaded | {"all_s": []}
         with progress.task(f"{data.name}: {threads} threads, seed {seed}", spec.repeats, "turns") as task:
@@ -68,7 +68,7 @@ def count(spec: BenchIndex, store: Store, data: BenchSet, name: str, kept: dict[
             store.load(worker, name, data, candidate["build"], seed)
             seen = _search(worker, candidate, count=True, seconds=0)
             settings = {key: candidate[key] for key in ("build", "knob", "effort")}
-            about = {"system": name, "seed": seed, "steps": kept["steps"]}
+            about = {"system": name, "seed": seed}
             rows.append(about | settings | {key: seen[key] for key in ("recall", "counts")})
     return rows
 

@@ -22,8 +22,6 @@ from kinsight.indexing.settings import Level
 from kinsight.partition import learn
 
 _LONG = 256
-_CODES = ("pq", "fastscan", "rabitq")
-_RESIDUAL = ("pq", "rabitq")
 
 
 class Kinsight(System):
@@ -55,7 +53,7 @@ class Kinsight(System):
 
     @classmethod
     def knobs(cls, build: Settings, rows: int) -> list[Settings]:
-        coarse = build["payload"] in _CODES, build["components"] is not None
+        coarse = build["payload"] == "fastscan", build["components"] is not None
         least, usual = {
             (False, False): (1.5, 2.0), (False, True): (3.0, 6.0), (True, False): (5.0, 9.0), (True, True): (8.0, 15.0)
         }[coarse]  # fmt: skip
@@ -99,11 +97,8 @@ class Kinsight(System):
         list_QP = at.looked_through(query_QD, 1, 1, None)[1]
         entries_Q = self.entries_L[list_QP].sum(1)
         entries, routed = float(entries_Q.mean()), self.structure.faiss.d
-        if self.settings["payload"] in _CODES:
-            parts = self.structure.faiss.pq.M
-            tables = 16 * routed
-            centres = self.structure.faiss.nlist * routed if self.settings["payload"] in _RESIDUAL else 0
-            scanning = entries * parts + tables + centres
+        if self.settings["payload"] == "fastscan":  # look-ups, and the tables they look into, made once for a query
+            scanning = entries * self.structure.faiss.pq.M + 16 * routed
         else:
             scanning = entries * routed
         total = self.structure.multiply_adds + scanning + at.num_candidates(k) * self.task.dim
