@@ -272,3 +272,68 @@ def test_a_vector_alike_many_is_found_once_each(made: Path, tmp_path: Path) -> N
     index = Index.open(build(spec | {"index": {"nprobe": 8, "refine": 20, "copies": {"budget": 0.5}}}))
     hits = index.search(torch.from_numpy(base_ND[100:101]), 60)
     assert hits.row_QK[0].tolist() == list(range(100, 160))
+
+
+@pytest.mark.parametrize("scale", [1e-3, 0.1, 10.0])
+def test_inner_products_do_not_depend_on_the_querys_length(scale: float, made: Path, tmp_path: Path) -> None:
+    index = built(made, tmp_path / "index", "ip", recall=0.95)
+    true_QK = topk(queries(), torch.from_numpy(vectors(ROWS, 0)), 10, metric="ip")[1]
+    assert recall_of(index.search(scale * queries(), 10).row_QK, true_QK) > 0.93
+
+
+def test_longer_vectors_than_were_learned_from_are_refused(made: Path, tmp_path: Path) -> None:
+    index = built(made, tmp_path / "index", "ip", recall=0.95)
+    np.save(tmp_path / "long.npy", 20 * vectors(50, 3))
+    with pytest.raises(DataError, match="has length"):
+        add({"index": str(tmp_path / "index"), "embeddings": str(tmp_path / "long.npy")})
+    assert len(Index.open(tmp_path / "index")) == len(index) == ROWS
+
+
+def test_a_filter_keeps_the_recall_asked_for(made: Path, tmp_path: Path) -> None:
+    index = built(made, tmp_path / "index", recall=0.8)
+    fast, sure = index.at(0.8), index.at(0.995)
+    some = {"id": list(range(0, ROWS, 3))}
+    for one, other in ((sure.where(some), index.where(some).at(0.995)), (fast.where(some), index.where(some).at(0.8))):
+        assert lists_of(one).settings.nprobe == lists_of(other).settings.nprobe
+        assert torch.equal(one.search(queries(), 10).row_QK, other.search(queries(), 10).row_QK)
+    assert lists_of(sure).settings.nprobe != lists_of(fast).settings.nprobe
+
+
+@pytest.mark.parametrize("near", [False, True])
+def test_filters_reach_the_recall_of_a_search_without(near: bool, made: Path, tmp_path: Path) -> None:
+    """near: what is left lies together, where most queries are not."""
+    index, base_ND = built(made, tmp_path / "index", recall=0.95), vectors(ROWS, 0)
+    kept_M = np.argsort(base_ND[:, 0])[:400] if near else np.random.default_rng(0).choice(ROWS, 400, replace=False)
+    found = index.where({"id": kept_M.tolist()})
+    among_QK = topk(queries(), torch.from_numpy(base_ND[kept_M]), 10, metric="l2")[1]
+    assert recall_of(found.search(queries(), 10).row_QK, torch.from_numpy(kept_M)[among_QK]) > 0.9
+
+
+@pytest.mark.parametrize("payload", ["sq8", "fastscan"])
+def test_a_grown_index_is_tuned_again(payload: str, made: Path, tmp_path: Path) -> None:
+    built(made, tmp_path / "index", payload=payload, recall=0.95)
+    np.save(tmp_path / "many.npy", vectors(2000, 5))
+    add({"index": str(tmp_path / "index"), "embeddings": str(tmp_path / "many.npy")})
+    grown = Index.open(tmp_path / "index")
+    assert lists_of(grown).settings.tuned_rows == ROWS + 2000
+    whole = torch.from_numpy(np.concatenate([vectors(ROWS, 0), vectors(2000, 5)]))
+    true_QK = topk(queries(), whole, 10, metric="l2")[1]
+    assert recall_of(grown.search(queries(), 10).row_QK, true_QK) > 0.93
+
+
+def test_few_candidates_among_copies_do_not_end_in_a_full_scan(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = built(made, tmp_path / "index", nprobe=4, refine=1, copies={"budget": 1.0})
+    compared: list[int] = []
+    exact = index.gallery.topk
+    monkeypatch.setattr(
+        index.gallery, "topk", lambda query, k, **more: compared.append(len(query)) or exact(query, k, **more)
+    )
+    assert (index.search(queries(), 10).row_QK >= 0).all()
+    assert sum(compared) < 10
+
+
+def test_copies_no_rule_can_make_are_refused(made: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="one further list"):
+        built(made, tmp_path / "index", copies={"rule": "soar", "budget": 2.0})
