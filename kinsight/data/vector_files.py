@@ -4,6 +4,7 @@ A file is asked for rows a block at a time, or for some rows by number; nothing 
 Shapes: N vectors, D dimensions, B rows of a block.
 """
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from kinsight.errors import DataError, SpecError
 BLOCK_ROWS = 1 << 16
 VECTOR_COLUMN = "vector"
 _PIECE_ROWS = 1 << 14
+_FINGERPRINT_ROWS = 1000
 _LOOKED_AT = 100_000  # records whose length is compared with the first one's
 _RECORDS = {"fvecs": np.dtype("<f4"), "ivecs": np.dtype("<i4"), "bvecs": np.dtype("u1")}
 _HDF5 = ("hdf5", "h5")
@@ -74,6 +76,13 @@ class VectorFile:
         found = VectorFile(self.place, self._rows_ND, self._refuse_zero)
         found._first, found.count = self._first + start, stop - start
         return found
+
+    def fingerprint(self) -> list[Any]:
+        """What vectors are known by, for JSON: others at the same address have another. Reads a thousand of them."""
+        row_M = np.unique(np.linspace(0, self.count - 1, _FINGERPRINT_ROWS).astype(np.int64))
+        digest = hashlib.sha256(self.take(row_M).tobytes()).hexdigest()
+        found = storage.stat(self.place)  # None for a folder
+        return [self.count, self.dim, digest, *([] if found is None else [found.size, found.version])]
 
     def _check(self, part_BD: np.ndarray, row_B: np.ndarray) -> None:
         bad_B = ~np.isfinite(part_BD).all(1)

@@ -2,7 +2,7 @@
 
     partition.json        format, version, sizes, metric, router, what it was measured at, SHA-256 of the other files
     ivfast.safetensors    centres, prices, router, projection, sizes of the lists among the learn vectors
-    ivfast.npy            float32 (lists, dim): the router's weights for vectors as users give them; for other tools
+    ivfast.npy            float32 (lists, dim): the lists' centres among users' vectors; for other tools
 
 Shapes: L lists, D dimensions of users' vectors, R of routed ones.
 """
@@ -76,16 +76,13 @@ class Partition:
     size_L: Tensor
     held_HD: Tensor
 
-    def save(self, address: storage.AddressLike, *, plain_LD: np.ndarray | None = None) -> PartitionHeader:
+    def save(self, address: storage.AddressLike) -> PartitionHeader:
         """Write it; the header as written. Whatever stops this, the old partition or the new one can be opened.
 
         Raises StorageError.
-
-        plain_LD: what `ivfast.npy` holds instead of the router's weights.
         """
         place = storage.Address.parse(address)
-        plain_LD = self.plain_weights() if plain_LD is None else plain_LD
-        data = {WEIGHTS: self.to_bytes(), CENTRES: _npy(plain_LD)}
+        data = {WEIGHTS: self.to_bytes(), CENTRES: _npy(self.plain_centres())}
         files = {name: hashlib.sha256(content).hexdigest() for name, content in data.items()}
         header = self.header.model_copy(update={"files": files, "version": VERSION, "kinsight": __version__})
         _settle(place)
@@ -123,12 +120,15 @@ class Partition:
         except (KeyError, TypeError, RuntimeError, ValueError, SafetensorError) as error:
             raise _altered(place, f"is not the network of a partition: {error}") from None
 
-    def plain_weights(self) -> np.ndarray:
-        """The linear router for users' vectors, scaled as they are routed: float32 (L, D)."""
-        weight_LR = self.router.weight.detach().cpu().double()
+    def plain_centres(self) -> np.ndarray:
+        """The lists' centres among users' vectors, under cosine among these at unit length: float32 (L, dim).
+
+        Of principal components they have the mean in all directions that were left out.
+        """
+        centre_LR = self.clusters.centre_LD.detach().cpu().double()
         projection = self.space.projection
-        weight_LD = weight_LR if projection is None else weight_LR @ projection.axes_DE.T
-        return weight_LD[:, : self.space.dim].float().numpy()
+        centre_LD = centre_LR if projection is None else centre_LR @ projection.axes_DE.T + projection.mean_D
+        return centre_LD[:, : self.space.dim].float().numpy()
 
     def _state(self) -> dict[str, Tensor]:
         state = {

@@ -10,6 +10,7 @@ k-means with lists times (1 + budget), learned from the same vectors.
 Shapes: N base vectors, Q queries, K true rows, L lists.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -87,7 +88,7 @@ def _told(spec: PartitionEvaluateSpec, partition: Partition, output: storage.Out
     given = None if spec.truth is None else _rows(spec.truth, len(queries), len(base))
     device, query_QD = pick_device(spec.device), torch.from_numpy(queries.take(np.arange(len(queries))))
     tree = {name: value for name, value in as_tree(spec).items() if name not in ("output", "device")}
-    state = {"spec": tree, "sizes": [[len(each), each.dim] for each in (base, queries)], "files": header.files}
+    state = {"spec": tree, "vectors": _fingerprints(spec, partition, base, queries, given), "files": header.files}
     work = Work(output, state, overwrite=True)
     whole = _whole(partition.space, base)
     truth_QK = _nearest(work, whole, base, query_QD, device) if given is None else given
@@ -106,6 +107,19 @@ def _told(spec: PartitionEvaluateSpec, partition: Partition, output: storage.Out
         "identity": spec.identity,
         "variants": rows,
     }
+
+
+def _fingerprints(
+    spec: PartitionEvaluateSpec, partition: Partition, base: VectorFile, queries: VectorFile, given: Tensor | None
+) -> list[list[Any]]:
+    """What the stages kept depend on, beside settings and partition."""
+    found = [base.fingerprint(), queries.fingerprint()]
+    if given is not None:
+        found.append([hashlib.sha256(given.numpy().tobytes()).hexdigest()])
+    address = spec.vectors or PartitionSpec.model_validate(partition.header.spec).vectors
+    if max(spec.budgets) > 0 and (spec.vectors is not None or storage.exists(address)):
+        found.append(open_embeddings(address).rows.fingerprint())
+    return found
 
 
 def _variants(spec: PartitionEvaluateSpec, partition: Partition, exam: Exam, work: Work) -> list[Variant]:

@@ -60,7 +60,8 @@ def fit(
     """Train in place; the state at the end.
 
     list_NKC: lists of each query's neighbours, int64, -1 none. state: to go on from. after_step: told images and loss.
-    A loss that is not finite brings back the end of the last good epoch, and half the rate.
+    A loss that is not finite, or a network that is not after its last step, brings back the end of the last good epoch,
+    and half the rate.
     """
     optimizer = torch.optim.AdamW(router.parameters(), lr=plan.lr, weight_decay=0.0)
     state = state or FitState(0, plan.lr, _copied(router))
@@ -68,6 +69,8 @@ def fit(
     halvings = 0
     while state.epoch < plan.epochs:
         loss = _epoch(router, optimizer, query_ND, list_NKC, plan, state, after_step)
+        if math.isfinite(loss) and not _is_sound(router, query_ND, list_NKC, plan):
+            loss = math.nan
         if math.isfinite(loss):
             kept = deepcopy(optimizer.state_dict())  # its tensors are the optimizer's own
             state = FitState(state.epoch + 1, state.lr, _copied(router), kept, [*state.losses, loss])
@@ -125,6 +128,18 @@ def _epoch(
         if after_step is not None:
             after_step(len(row_B), loss.item())
     return total / steps
+
+
+@torch.no_grad()
+def _is_sound(router: Router, query_ND: Tensor, list_NKC: Tensor, plan: FitPlan) -> bool:
+    """Whether weights are numbers, and give some, after the last step, which no loss was reckoned from."""
+    if not all(bool(each.isfinite().all()) for each in router.state_dict().values()):
+        return False
+    router.eval()
+    some = slice(0, plan.batch_size)
+    with plan.arithmetic.autocast():
+        loss = routing_loss(router(query_ND[some]), list_NKC[some])
+    return math.isfinite(loss.item())
 
 
 def _rate(epoch: float, plan: FitPlan) -> float:

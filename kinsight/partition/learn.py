@@ -7,10 +7,10 @@ work/                                               what is done so far, while i
 Shapes: N vectors of the file, S of the sample, H held out, L lists, K neighbours.
 """
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,14 +30,13 @@ from kinsight.partition.measure import Truth
 from kinsight.partition.routers import Router, best_scale, from_clusters
 from kinsight.partition.space import Space, fit_space
 from kinsight.partition.truth import nearest_in_blocks
-from kinsight.partition.verdict import compare_with_start, draw_measured, print_measured
+from kinsight.partition.verdict import compare_with_start, draw_measured, print_measured, warn_if_in_vain
 from kinsight.partition.work import Work
 from kinsight.specs.load import as_tree, of
 from kinsight.specs.partition import MlpRouter, PartitionSpec
 
 PICTURE = "partition.png"
 _FEW_PER_LIST = 8
-_LOOKED_AT = 1000
 _SPACE_ROWS = 100_000
 _LR_SHARE = 0.02  # of the mean weight
 MOST_HELD = 2000
@@ -64,9 +63,9 @@ def learn(spec: PartitionSpec | Mapping[str, Any], *, overwrite: bool = False) -
     learning = Learning.of(spec)
     with output:
         work = Work(output, learning.settings(), overwrite=overwrite)
-        partition = learning.run(work)
-        draw_measured(partition.header, output.path / PICTURE)
-        header = partition.save(str(output.path))
+        # not by way of a copy in `output.path`: an upload that fails would have taken the old partition away
+        header = learning.run(work).save(output.address)
+        draw_measured(header, output.path / PICTURE)
         work.clear()
     return header
 
@@ -117,13 +116,14 @@ class Learning:
                 remedy="embed both with the same model",
             )
         lists, device = _decide_lists(spec, len(source)), pick_device(spec.device)
+        _refuse_few(spec, source if queries is None else queries)
         return cls(spec, source, queries, lists, device, stream.header.get("model"), stream.header.get("model_hash"))
 
     def settings(self) -> dict[str, Any]:
         """What the stages kept depend on."""
         tree = {name: value for name, value in as_tree(self.spec).items() if name not in ("output", "device")}
         sources = [each for each in (self.source, self.queries) if each is not None]
-        return {"spec": tree, "vectors": [[len(each), each.dim, _fingerprint(each)] for each in sources]}
+        return {"spec": tree, "vectors": [each.fingerprint() for each in sources]}
 
     def run(self, work: Work) -> Partition:
         """All stages."""
@@ -135,6 +135,7 @@ class Learning:
         size_L = torch.bincount(list_N, minlength=self.lists)
         partition = Partition(self._header({}), space, clusters, router, size_L.float(), held_HD)
         measured = compare_with_start(partition, held, list_N, start_N)
+        warn_if_in_vain(measured)
         return replace(partition, header=self._header(measured))
 
     def _space(self, work: Work) -> Space:
@@ -195,7 +196,7 @@ class Learning:
         """Held out, and to learn from: queries and their neighbours among all vectors; and of those held out some as
         the user gave them.
         """
-        held_row_H, sample_row_S = self._query_rows()
+        held_row_H, sample_row_S = self._query_rows
         source = self.queries or self.source
 
         def found(row_Q: np.ndarray, here: Space, k: int, name: str) -> tuple[Tensor, Tensor]:
@@ -267,11 +268,12 @@ class Learning:
             )
         return router.cpu().eval()
 
+    @cached_property
     def _query_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows held out, and those to learn routing from, of the queries or else of the vectors: ascending."""
         source = self.queries or self.source
-        held = self.spec.held_out
-        if len(source) < 2 * held:
-            held = len(source) // 2
+        held = _held_of(self.spec, len(source))
+        if held < self.spec.held_out:
             progress.warn(
                 f"held_out={self.spec.held_out:,}: only {len(source):,} to choose from; {held:,} are held out"
             )
@@ -282,12 +284,14 @@ class Learning:
         return min(wanted, len(self.source) - 1)
 
     def _some(self, number: int, stream: int) -> np.ndarray:
-        """Numbers of some rows, ascending; each stage draws its own."""
-        count = len(self.source)
-        if number >= count:
-            return np.arange(count)
-        drawn = np.random.default_rng([self.spec.seed, stream]).choice(count, number, replace=False)
-        return np.sort(drawn)
+        """Numbers of some rows, ascending, none of them held out; each stage draws its own."""
+        row_N = np.arange(len(self.source))
+        if self.queries is None:
+            row_N = np.delete(row_N, self._query_rows[0])
+        if number >= len(row_N):
+            return row_N
+        drawn = np.random.default_rng([self.spec.seed, stream]).choice(len(row_N), number, replace=False)
+        return np.sort(row_N[drawn])
 
     def _header(self, measured: dict[str, Any]) -> PartitionHeader:
         spec = self.spec
@@ -303,13 +307,38 @@ class Learning:
         )
 
 
-def _fingerprint(source: VectorFile) -> str:
-    """SHA-256 of some rows: vectors replaced at their address are others."""
-    row_M = np.unique(np.linspace(0, len(source) - 1, _LOOKED_AT).astype(np.int64))
-    return hashlib.sha256(source.take(row_M).tobytes()).hexdigest()
+def _held_of(spec: PartitionSpec, count: int) -> int:
+    return min(spec.held_out, count // 2)
+
+
+def _refuse_few(spec: PartitionSpec, asked: VectorFile) -> None:
+    """asked: what routing is learned from, and measured on."""
+    needed = "an mlp is normalised over the vectors of a step: 2 at least are needed"
+    remedy = "set it to 2 at least, or router.kind to linear"
+    learned_mlp = isinstance(spec.router, MlpRouter) and spec.fit.epochs > 0
+    if learned_mlp and spec.fit.batch_size < 2:
+        raise SpecError("partition.step", needed, field=f"fit.batch_size={spec.fit.batch_size}", remedy=remedy)
+    if learned_mlp and spec.targets.sample < 2:
+        raise SpecError("partition.step", needed, field=f"targets.sample={spec.targets.sample}", remedy=remedy)
+    least = 2 + learned_mlp
+    if len(asked) < least:
+        raise DataError(
+            "partition.few",
+            f"holds {len(asked):,}: {least} at least are needed, of which half are held out",
+            field=str(asked.place),
+            remedy="give more of them; some thousand are usual",
+        )
 
 
 def _decide_lists(spec: PartitionSpec, count: int) -> int:
+    if count < 2 * _FEW_PER_LIST:
+        few = "1 vector is" if count == 1 else f"{count:,} vectors are"
+        raise DataError(
+            "partition.few",
+            f"{few} too few: {2 * _FEW_PER_LIST} at least are needed",
+            field=f"vectors={spec.vectors}",
+            remedy="learn from more vectors",
+        )
     lists = spec.lists or max(2, min(round(4 * math.sqrt(count)), count // _FEW_PER_LIST))
     if lists * _FEW_PER_LIST > count:
         raise SpecError(

@@ -22,9 +22,11 @@ from kinsight.partition.measure import (
     sizes,
 )
 from kinsight.partition.plots import Series, pareto
+from kinsight.progress import warn
 
 DEPTHS = (1, 10, 100)
 RECALLS = (0.9, 0.95, 0.99)
+_JUDGED = 0.95
 
 
 def compare_with_start(partition: Partition, held: Truth, list_N: Tensor, start_N: Tensor) -> dict[str, Any]:
@@ -56,6 +58,17 @@ def _plain(curves: dict[int, Curve], number: int, uneven: float) -> dict[str, An
     usual = curves.get(10, first)
     told["scanned_for"] = {f"{recall:g}": _or_none(usual.scanned_for(recall) / number) for recall in RECALLS}
     return told
+
+
+def warn_if_in_vain(measured: dict[str, Any]) -> None:
+    """Say so where what was learned scans more than the k-means it began with."""
+    learned, start = (measured[name]["scanned_for"][f"{_JUDGED:g}"] for name in ("learned", "k-means"))
+    if start is not None and (learned is None or learned > start):
+        ours = "does not reach it" if learned is None else f"scans {100 * learned:.3g} %"
+        warn(
+            f"for a recall of {100 * _JUDGED:g} % on vectors held out k-means scans {100 * start:.3g} % of all, what was "
+            f"learned {ours}: try a lower rate, more vectors to learn from, or an index of kind ivf"
+        )
 
 
 def draw_measured(header: PartitionHeader, path: storage.AddressLike) -> None:

@@ -58,7 +58,7 @@ class FitSpec(Spec):
     warmup_epochs: float = Field(default=1.0, ge=0, description="epochs in which the rate rises; a part of `epochs`")
     batch_size: int = Field(default=1024, ge=1, description="vectors of a step")
     lr: float | None = Field(
-        default=None, gt=0, description="highest learning rate; null: in proportion to the centres' lengths"
+        default=None, gt=0, le=1e30, description="highest learning rate; null: in proportion to the centres' lengths"
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(default="auto", description="arithmetic of the products")
 

@@ -158,7 +158,7 @@ def test_without_the_network_the_centres_route(dcnet: Compat) -> None:
     outcome = dcnet(*words, "save_path/ivfast.npy", "--metric", "L2")
     assert outcome.code == 2 and "the model was trained with IP" in outcome.err
     outcome = dcnet(*words, "nowhere/ivfast.npy")
-    assert outcome.code == 1 and "nowhere/ivfast.npy is not there" in outcome.err
+    assert outcome.code == 3 and "nowhere/ivfast.npy is not there" in outcome.err
     np.save("save_path/ivfast.npy", np.load("save_path/ivfast.npy")[::-1])
     outcome = dcnet(*words, "save_path/ivfast.npy")
     assert outcome.code == 0 and "not the centres of the network beside it" in outcome.err
@@ -202,11 +202,13 @@ def test_lengths_count_under_l2_alone(dcnet: Compat, data: Path) -> None:
         (["--nprobes", "0"], 2, "--nprobes: 0: must be at least 1"),
         (["--gpu", "-2"], 2, "--gpu: -2: must be at least -1"),
         (["--lr", "0"], 2, "--lr: 0.0: must be above 0"),
+        (["--lr", "1e38"], 2, "--lr: 1e+38: must be above 0, and 1e+30 at most"),
+        (["--batch_size", "1"], 2, "--batch_size: 1: must be 2 at least"),
         (["--ftopk", "600"], 2, "--ftopk: 600: there are 600 learn vectors alone"),
         (["--drop_prop", "1"], 2, "--drop_prop: 1.0: must be 0 or more, and below 1"),
         (["--eval", "True"], 2, "--ai_center: must be given with --eval True"),
-        (["--learn_name", "nowhere"], 1, "data/nowhere.npy is not there"),
-        (["--data_name", "nowhere"], 1, "data/nowhere/base.npy is not there"),
+        (["--learn_name", "nowhere"], 3, "data/nowhere.npy is not there"),
+        (["--data_name", "nowhere"], 3, "data/nowhere/base.npy is not there"),
         (["--save_path="], 2, "--save_path: must be given"),
     ],
 )
@@ -346,6 +348,31 @@ def test_another_training_replaces_it_and_says_so(dcnet: Compat) -> None:
     outcome = dcnet(*SMALL, "--lr", "1e-3")
     assert outcome.code == 0 and "holds a training of other settings: it is replaced" in outcome.err
     assert weights("save_path") != before
+
+
+def test_the_old_model_stays_until_another_is_trained(dcnet: Compat, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert dcnet(*SMALL).code == 0
+    before = weights("save_path")
+
+    def stop(self: training.Training, state: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training.Training, "keep", stop)
+        assert dcnet(*SMALL, "--seed", "1").code == 130
+    assert weights("save_path") == before and Partition.load("save_path").header.spec["seed"] != 1
+    assert dcnet("--save_path", "other", "--eval", "True", "--ai_center", "save_path/ivfast.npy").code == 0
+    outcome = dcnet(*SMALL, "--seed", "1", "--lr", "1e30")  # a loss is a number at no rate that halving arrives at
+    assert outcome.code == 1 and "--lr=1e+30: the loss stays not finite" in outcome.err, outcome.err
+    assert "fit." not in outcome.err.split("error:")[1] and weights("save_path") == before
+    assert dcnet(*SMALL, "--seed", "1").code == 0
+    assert Partition.load("save_path").header.spec["seed"] == 1
+
+
+def test_one_vector_to_learn_from(dcnet: Compat, data: Path) -> None:
+    np.save(data / "learn10m.npy", np.ones((1, 8), np.float32))
+    outcome = dcnet(*SMALL)
+    assert outcome.code == 3 and "give 16 learn vectors at least" in outcome.err
 
 
 def test_killed_at_any_moment_and_run_again(dcnet: Compat) -> None:

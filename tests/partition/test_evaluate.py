@@ -128,6 +128,31 @@ def test_stopped_and_gone_on_with(spec: dict[str, Any], monkeypatch: pytest.Monk
         evaluate(spec)
 
 
+@pytest.mark.parametrize("name", ["base", "queries", "learn", "truth"])
+def test_what_was_done_on_other_vectors_is_not_gone_on_with(
+    name: str, spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def truth(number: int) -> None:
+        np.save(tmp_path / "truth.npy", np.random.default_rng(number).integers(2000, size=(120, 10)))
+
+    truth(0)
+    spec = spec | {"budgets": [0.5]} | ({"truth": str(tmp_path / "truth.npy")} if name == "truth" else {})
+    with monkeypatch.context() as patched:
+        patched.setattr(job, "measured", _stop)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(spec)
+    if name == "truth":
+        truth(1)
+    else:
+        number = {"base": 2000, "queries": 120, "learn": 3000}[name]
+        np.save(tmp_path / f"{name}.npy", mixture(number, 9))
+    assert evaluate(spec)["variants"] == evaluate(spec | {"output": str(tmp_path / "anew")})["variants"]
+
+
+def _stop(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def test_the_command_line(spec: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     words = [spec["partition"], "--base", spec["base"], "--queries", spec["queries"], "--budgets", "0,0.5"]
     assert main(["partition", "evaluate", *words]) == 0

@@ -1,6 +1,7 @@
 """The job: from a file of vectors to a partition, stopped and gone on with, on right and wrong input."""
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from kinsight.errors import DataError, KinsightError, SpecError
+from kinsight.errors import DataError, KinsightError, SpecError, StorageError
 from kinsight.partition import Partition, learn
 from kinsight.partition import learn as learn_function
+from kinsight.partition.learn import Learning
+from kinsight.specs.load import of
+from kinsight.specs.partition import PartitionSpec
 
 
 def vectors(number: int = 3000, dim: int = 16, seed: int = 0) -> np.ndarray:
@@ -131,6 +135,87 @@ def test_a_partition_is_not_replaced_unasked(spec: dict[str, Any]) -> None:
         learn(spec)
     learn_function(spec | {"lists": 16}, overwrite=True)
     assert Partition.load(spec["output"]).header.lists == 16
+
+
+@pytest.mark.parametrize(
+    ("change", "number", "error", "message"),
+    [
+        ({}, 1, DataError, r"queries\.npy: holds 1: 2 at least are needed"),
+        ({"router": {"kind": "mlp"}}, 2, DataError, r"queries\.npy: holds 2: 3 at least are needed"),
+        ({"router": {"kind": "mlp"}, "fit": {"batch_size": 1}}, 9, SpecError, "fit.batch_size=1: an mlp is normalised"),
+        ({"router": {"kind": "mlp"}, "targets": {"sample": 1}}, 9, SpecError, "targets.sample=1: an mlp is normalised"),
+        ({"fit": {"lr": 1e38}}, 9, SpecError, "fit.lr"),
+    ],
+    ids=["one", "two", "batch", "sample", "rate"],
+)
+def test_too_little_to_learn_routing_from(
+    change: dict[str, Any], number: int, error: type[KinsightError], message: str, spec: dict[str, Any], tmp_path: Path
+) -> None:
+    np.save(tmp_path / "queries.npy", vectors(number))
+    with pytest.raises(error, match=message):
+        learn(spec | {"queries": str(tmp_path / "queries.npy")} | change)
+    assert not Path(spec["output"], "partition.json").exists()
+
+
+@pytest.mark.parametrize("more", [{}, {"router": {"kind": "mlp", "hidden": [8]}}], ids=str)
+def test_as_few_queries_as_will_do(more: dict[str, Any], spec: dict[str, Any], tmp_path: Path) -> None:
+    np.save(tmp_path / "queries.npy", vectors(2 + bool(more)))
+    assert learn(spec | {"queries": str(tmp_path / "queries.npy")} | more).measured["queries"] == 1
+
+
+def test_one_vector(spec: dict[str, Any]) -> None:
+    np.save(spec["vectors"], vectors(1))
+    for lists in (None, 2):
+        with pytest.raises(DataError, match="1 vector is too few: 16 at least are needed"):
+            learn(spec | {"lists": lists})
+
+
+@pytest.mark.parametrize("components", [None, 6])
+def test_nothing_but_the_verdict_comes_from_vectors_held_out(components: int | None, spec: dict[str, Any]) -> None:
+    """Where they lie changes neither components, centres nor prices."""
+    made: list[Partition] = []
+    for change in (0.0, 100.0):
+        held_H = Learning.of(of(PartitionSpec, spec))._query_rows[0]
+        vector_ND = vectors()
+        vector_ND[held_H] += change
+        np.save(spec["vectors"], vector_ND)
+        learn(spec | {"components": components}, overwrite=True)
+        made.append(Partition.load(spec["output"]))
+    before, after = made
+    assert len(held_H) == 500 and not torch.equal(before.held_HD, after.held_HD)
+    assert torch.equal(before.clusters.centre_LD, after.clusters.centre_LD)
+    assert torch.equal(before.clusters.price_L, after.clusters.price_L)
+    assert all(torch.equal(each, after.space.tensors()[name]) for name, each in before.space.tensors().items())
+
+
+def test_what_was_learned_in_vain_is_said(spec: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    learn(spec | {"fit": {"epochs": 8}})
+    assert "k-means scans" not in capsys.readouterr().err
+    learn(spec | {"fit": {"epochs": 1, "lr": 1e6, "warmup_epochs": 0}}, overwrite=True)  # a network of noise
+    assert "for a recall of 95 % on vectors held out k-means scans" in capsys.readouterr().err
+
+
+def test_a_failed_save_leaves_the_old_partition(spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    learn(spec)
+    written = Partition.to_bytes
+
+    def too_long(self: Partition) -> bytes:
+        return written(self) + bytes(3_000_000)
+
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    monkeypatch.setattr(Partition, "to_bytes", too_long)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, limit[1]))  # as a full disk: small files can be written
+    try:
+        with pytest.raises(StorageError):
+            learn(spec | {"lists": 16}, overwrite=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert Partition.load(spec["output"]).header.lists == 32
+    monkeypatch.undo()
+    learn(spec | {"lists": 16}, overwrite=True)
+    assert Partition.load(spec["output"]).header.lists == 16
+    names = ["ivfast.npy", "ivfast.safetensors", "partition.json", "partition.png"]
+    assert sorted(each.name for each in Path(spec["output"]).iterdir()) == names
 
 
 def test_identical_vectors(spec: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from kinsight import storage
 from kinsight.compat.flags import Values
 from kinsight.data.stored import read_npy
 from kinsight.data.vector_files import VectorFile, open_vector_file
-from kinsight.errors import DataError, StorageError
+from kinsight.errors import DataError
 from kinsight.progress import warn
 
 
@@ -29,13 +29,13 @@ class Evaluation:
 
 
 def learn_file(values: Values, metric: str) -> VectorFile:
-    """The vectors to learn from. Raises StorageError, DataError."""
+    """The vectors to learn from. Raises DataError, StorageError."""
     name = values["learn_name"]
     return _vectors(_place(values, name if name.endswith(".npy") else f"{name}.npy", "learn_name"), metric)
 
 
 def evaluation(values: Values, metric: str, dim: int, expected: str) -> Evaluation:
-    """What recall is measured on. expected: whose dimensions these are. Raises StorageError, DataError."""
+    """What recall is measured on. expected: whose dimensions these are. Raises DataError, StorageError."""
     name = values["data_name"].strip("/")
     places = [_place(values, f"{name}/{file}.npy", "data_name") for file in ("base", "query", "gt")]
     base, queries = (_vectors(place, metric) for place in places[:2])
@@ -79,8 +79,8 @@ def _vectors(place: storage.Address, metric: str) -> VectorFile:
 def _place(values: Values, relative: str, flag: str) -> storage.Address:
     place = storage.Address.parse(values["data_path"]).child(relative)
     if not storage.exists(place):
-        raise StorageError(
-            "storage.not-found",
+        raise DataError(
+            "dcnet.missing",
             f"{place} is not there",
             field=f"--{flag}",
             remedy="lay the data out as DATA_PATH/LEARN_NAME.npy and DATA_PATH/DATA_NAME/{base,query,gt}.npy",

@@ -15,7 +15,7 @@ from kinsight.compat.ascend.settings import check, device_of, metric_of, probes_
 from kinsight.compat.ascend.training import Training
 from kinsight.compat.flags import Values
 from kinsight.data.stored import check_npy_vectors, read_npy
-from kinsight.errors import DataError, SpecError, StorageError
+from kinsight.errors import DataError, SpecError
 from kinsight.partition import Partition
 from kinsight.partition.artefact import CENTRES, HEADER, WEIGHTS
 from kinsight.partition.identity import Asked, Route, judge
@@ -59,7 +59,7 @@ def _measured(values: Values, output: storage.OutputDir, device: torch.device, l
     place = storage.Address.parse(values["ai_center"])
     if not storage.exists(place):
         remedy = "give the ivfast.npy that a training wrote to its --save_path"
-        raise StorageError("storage.not-found", f"{place} is not there", field="--ai_center", remedy=remedy)
+        raise DataError("dcnet.missing", f"{place} is not there", field="--ai_center", remedy=remedy)
     partition = _beside(place)
     if partition is None:
         metric = metric_of(values)

@@ -17,6 +17,7 @@ MOST_SAMPLED = 1_000_000
 """Learn vectors whose neighbours are found for the network to learn from."""
 _HELD = 10_000
 _MOST_PERCENT = MOST_FUZZY - 1
+_MOST_LR = 1e30
 _TRAINING = (
     "warmup", "epochs", "batch_size", "start_epoch", "lr", "use_amp", "apex_mode", "scale", "ftopk", "param_list",
     "use_drop", "drop_prop", "nlist", "niter", "seed", "log_interval",
@@ -46,8 +47,8 @@ def check(values: Values) -> None:
     for name in ("warmup", "start_epoch", "seed"):
         _within(values, name, 0, None)
     _within(values, "gpu", -1, None)
-    if not values["lr"] > 0 or values["lr"] == float("inf"):
-        raise _wrong("lr", values["lr"], "must be above 0")
+    if not 0 < values["lr"] <= _MOST_LR:
+        raise _wrong("lr", values["lr"], f"must be above 0, and {_MOST_LR:g} at most")
     if not 0 < values["scale"] < float("inf"):
         raise _wrong("scale", values["scale"], "must be above 0")
     if not 0 <= values["drop_prop"] < 1:
@@ -104,8 +105,13 @@ def spec_of(values: Values, shape: Shape, learn: str, count: int, device: torch.
             "partition.lists",
             f"{count:,} learn vectors are too few for {shape.lists:,} lists: 8 are needed for each",
             field=learn,
-            remedy=f"end --param_list with {count // 8:,} at most, or learn from more vectors",
+            remedy=f"end --param_list with {count // 8:,} at most, or learn from more vectors"
+            if count >= 16
+            else "give 16 learn vectors at least",
         )
+    if shape.hidden and values["batch_size"] < 2:
+        what = "must be 2 at least: the layers between are normalised over the vectors of a step"
+        raise _wrong("batch_size", values["batch_size"], what)
     if values["ftopk"] >= count:
         raise _wrong("ftopk", values["ftopk"], f"there are {count:,} learn vectors alone")
     if values["ftopk"] > 1000:

@@ -19,9 +19,9 @@ from safetensors.torch import save_file
 
 from kinsight import storage
 from kinsight.compat.ascend.log import Log
-from kinsight.errors import DataError, SpecError
+from kinsight.errors import DataError, RunError, SpecError
 from kinsight.partition import Partition
-from kinsight.partition.artefact import CENTRES, HEADER, WEIGHTS
+from kinsight.partition.artefact import HEADER
 from kinsight.partition.fit import FitState
 from kinsight.partition.learn import PICTURE, Learning, Watch
 from kinsight.partition.verdict import draw_measured
@@ -59,7 +59,7 @@ class Training:
     def run(self, learning: Learning) -> Partition:
         """Train, or go on, or give what was trained. Raises SpecError, DataError."""
         output = self.output
-        output.pull(lambda name: name.startswith((f"{_EPOCHS}/", "work/")) or name in (HEADER, WEIGHTS, CENTRES))
+        output.pull(lambda name: name.startswith((f"{_EPOCHS}/", "work/")))
         same = self._is_same()
         if self.start and not same:
             raise SpecError(
@@ -69,12 +69,13 @@ class Training:
                 remedy="give the --save_path of that training, its data, --param_list, --metric, --niter and --seed",
             )
         work = self._prepared(same)
-        if self._before() == {"fit": self._fit, "finished": True} and (output.path / HEADER).exists():
+        if self._before() == {"fit": self._fit, "finished": True} and self._has_model():
             say(f"trained     {output.address} is finished: measuring it; another --save_path trains another")
-            return Partition.load(str(output.path))
+            return Partition.load(output.address)
         partition = self._trained(learning, work)
+        # not by way of a copy in `output.path`: an upload that fails would have taken the old model away
+        partition.save(output.address)
         draw_measured(partition.header, output.path / PICTURE)
-        partition.save(str(output.path), plain_LD=partition.clusters.centre_LD.numpy())
         storage.write_text(output.path / _TRAINING, json.dumps({"fit": self._fit, "finished": True}))
         return partition
 
@@ -83,10 +84,10 @@ class Training:
         path = self.output.path
         before = self._before()
         if not same or before is None or before.get("fit") != self._fit:
-            if not self.start and ((path / HEADER).exists() or self._epochs()):
-                warn(f"{self.output.address} holds a training of other settings: it is replaced")
+            if not self.start and (self._has_model() or self._epochs()):
+                what = "it is replaced; its model stays until this one is trained"
+                warn(f"{self.output.address} holds a training of other settings: {what}")
             state = self._state_at(self.start) if self.start else None
-            self._forget((HEADER, WEIGHTS, CENTRES))
             self._forget(tuple(_epoch_name(epoch) for epoch in self._epochs() if epoch > self.start))
             work = Work(self.output, self._fixed, overwrite=True)
             self._forget(("work/fit.safetensors", "work/fit.json"))
@@ -100,7 +101,16 @@ class Training:
         state = work.fit_state()
         steps = _Steps(self, epoch=state.epoch if state else 0)
         watch = Watch(after_step=steps.step, after_epoch=steps.epoch_done, loss_scale=self.loss_scale)
-        return replace(learning, watch=watch).run(work)
+        try:
+            return replace(learning, watch=watch).run(work)
+        except RunError as error:
+            if error.code != "partition.diverged":
+                raise
+            remedy = "give a lower one, --use_amp False, or look for vectors of extreme length"
+            raise RunError("dcnet.diverged", error.message, field=f"--lr={self.spec.fit.lr:g}", remedy=remedy) from None
+
+    def _has_model(self) -> bool:
+        return storage.exists(self.output.address.child(HEADER))
 
     def _before(self) -> dict[str, Any] | None:
         file = self.output.path / _TRAINING
