@@ -60,13 +60,11 @@ def test_it_scans_less_than_k_means(metric: str, more: dict[str, Any], spec: dic
     assert plain.shape == (32, 16) and plain.dtype == np.float32
 
 
-def test_the_plain_weights_route_users_vectors_as_the_router_does(spec: dict[str, Any]) -> None:
+def test_the_plain_centres_have_the_lists_centres_as_their_components(spec: dict[str, Any]) -> None:
     learn(spec | {"components": 6})
     found = Partition.load(spec["output"])
-    query_QD = torch.from_numpy(vectors(50, seed=1))
-    routed = found.router(found.space.queries(query_QD)).detach()
-    shift_L = (routed - query_QD @ torch.from_numpy(found.plain_weights()).T).double()
-    torch.testing.assert_close(shift_L, shift_L[:1].expand_as(shift_L), rtol=0, atol=1e-3)
+    routed_LR = found.space.rows(torch.from_numpy(found.plain_centres()))
+    torch.testing.assert_close(routed_LR, found.clusters.centre_LD, rtol=1e-4, atol=1e-3)
 
 
 def test_stopped_and_gone_on_with_it_is_the_same(spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
