@@ -7,6 +7,13 @@ from pydantic import Field, model_validator
 from kinsight.specs.base import Spec, default_tag
 
 
+def _refuse_idle(spec: Spec, names: tuple[str, ...], group: str, why: str) -> None:
+    """Raise ValueError for a setting that was changed though it takes no effect."""
+    for name in names:
+        if (value := getattr(spec, name)) != type(spec).model_fields[name].default:
+            raise ValueError(f"{group}.{name}={value}: has no effect: {why}")
+
+
 class ClusterSpec(Spec):
     """The lists before anything is learned: k-means, also the baseline that is reported."""
 
@@ -21,6 +28,12 @@ class ClusterSpec(Spec):
         le=1,
         description="price of a list in a round, in mean squared distances per log of its size",
     )
+
+    @model_validator(mode="after")
+    def _rate_counts(self) -> "ClusterSpec":
+        if not self.balance_rounds:
+            _refuse_idle(self, ("balance_rate",), "cluster", "cluster.balance_rounds=0 balances nothing")
+        return self
 
 
 class TargetSpec(Spec):
@@ -63,9 +76,12 @@ class FitSpec(Spec):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(default="auto", description="arithmetic of the products")
 
     @model_validator(mode="after")
-    def _warmup_fits(self) -> "FitSpec":
+    def _epochs_count(self) -> "FitSpec":
         if self.epochs and self.warmup_epochs >= self.epochs:
             raise ValueError(f"fit.warmup_epochs={self.warmup_epochs:g}: must be below fit.epochs={self.epochs}")
+        if not self.epochs:
+            idle = ("warmup_epochs", "batch_size", "lr", "precision")
+            _refuse_idle(self, idle, "fit", "fit.epochs=0 trains nothing")
         return self
 
 
@@ -103,6 +119,14 @@ class PartitionSpec(Spec):
     )
     seed: int = Field(default=0, ge=0, lt=2**31, description="seed of samples, centres and order")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="where to compute")
+
+    @model_validator(mode="after")
+    def _network_learns(self) -> "PartitionSpec":
+        if isinstance(self.router, MlpRouter) and not self.fit.epochs:
+            raise ValueError(
+                "router.kind=mlp: has no effect: fit.epochs=0 trains nothing, and an untrained network adds nothing"
+            )
+        return self
 
 
 class PartitionEvaluateSpec(Spec):
