@@ -31,10 +31,13 @@ from kinsight.specs.load import of
 
 
 class Part(NamedTuple):
-    """Consecutive rows of a whole, from `start` on; running numbers begin there. total: rows of the whole."""
+    """Consecutive rows of a whole, from `start` on; running numbers begin there. total: rows of the whole. made_of: what
+    the whole's embeddings and partition are known by.
+    """
 
     start: int
     total: int
+    made_of: str
 
 
 def build(spec: IndexBuild | Mapping[str, Any], *, overwrite: bool = False) -> str:

@@ -7,6 +7,7 @@ A row of the whole is a row of the shards put one after the other. Vectors never
 task reads its own part of the stored embeddings, which all machines must reach, as they must reach the output.
 """
 
+import hashlib
 import json
 import logging
 import re
@@ -17,12 +18,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kinsight import __version__, progress, storage
-from kinsight.data.streaming import open_embeddings
+from kinsight.data.streaming import EmbeddingStream, open_embeddings
 from kinsight.errors import DataError, KinsightError, RunError, SpecError
 from kinsight.indexing.cluster import connect
 from kinsight.indexing.header import IndexHeader, read_header
 from kinsight.indexing.jobs import Part, build_of, refuse_repeats
 from kinsight.indexing.outputs import printed, writable
+from kinsight.partition.artefact import HEADER as PARTITION
 from kinsight.specs.index import IndexBuild
 from kinsight.specs.load import of
 
@@ -73,26 +75,27 @@ def build_shards(
     """Build an index of stored embeddings in `shards` parts, by the settings of `index build`; output is their folder.
 
     cluster: address of a Ray cluster; None: the one this process is in, else this machine alone. Shards that are done
-    stay when it is stopped, and are taken over by the same call. Partition and seeds are the same for all of them.
+    stay when it is stopped, and are taken over by the same call, unless embeddings or partition are others since then.
+    overwrite: what is there is removed once the new shards are. Partition and seeds are the same for all of them.
     Raises as `build`; RunError naming the shard whose worker was lost.
     """
     spec = of(IndexBuild, spec)
     place, stream = writable(spec.output), open_embeddings(spec.embeddings)
     if not 1 <= shards <= stream.count:
         raise SpecError("shards.number", f"must be from 1 to the {stream.count:,} vectors", field=f"shards={shards}")
-    if storage.exists(place.child(HEADER)):
-        if not overwrite:
-            raise SpecError(
-                "shards.occupied", "holds an index in shards", field=f"output={place}", remedy="choose another output"
-            )
-        storage.remove(place.child(HEADER))
+    occupied = storage.exists(place.child(HEADER))
+    if occupied and not overwrite:
+        raise SpecError(
+            "shards.occupied", "holds an index in shards", field=f"output={place}", remedy="choose another output"
+        )
     refuse_repeats(spec, stream)
     edge_S1 = np.linspace(0, stream.count, shards + 1).round().astype(int).tolist()
+    free = _free_number(place, shards) if occupied else 0
     parts = [
-        Shard(name=f"shard-{number:05d}", start=edge_S1[number], rows=edge_S1[number + 1] - edge_S1[number])
+        Shard(name=f"shard-{free + number:05d}", start=edge_S1[number], rows=edge_S1[number + 1] - edge_S1[number])
         for number in range(shards)
     ]
-    headers = _built(spec, place, parts, cluster, anew=overwrite)
+    headers = _built(spec, place, parts, cluster, made_of=_made_of(spec, stream))
     first = headers[0]
     header = ShardsHeader(
         kinsight=__version__,
@@ -105,6 +108,7 @@ def build_shards(
         spec=printed(spec) | {"shards": shards},
     )
     storage.write_text(place.child(HEADER), header.model_dump_json(indent=1) + "\n")
+    _remove_others(place, {part.name for part in parts})
     progress.say(f"index       {header.rows:,} items in {shards} shards in {place}")
     return header
 
@@ -129,25 +133,55 @@ def read_shards(address: storage.AddressLike) -> ShardsHeader:
     return header
 
 
+def _free_number(place: storage.Address, shards: int) -> int:
+    """From which number on so many names are none of those that the header names, whatever else is wrong with it."""
+    taken = [int(number) for number in re.findall(r"shard-(\d{5,})", storage.read_text(place.child(HEADER)))]
+    return 0 if min(taken, default=shards) >= shards else max(taken) + 1
+
+
+def _remove_others(place: storage.Address, kept: set[str]) -> None:
+    """Shards that the header does not name: those that were replaced, and those of a build that was given up."""
+    found = {entry.relative.partition("/")[0] for entry in storage.list_files(place)}
+    for name in sorted(found - kept):
+        if _NAME.fullmatch(name):
+            storage.remove_tree(place.child(name))
+
+
+def _made_of(spec: IndexBuild, stream: EmbeddingStream) -> str:
+    """SHA-256 of what embeddings and partition are known by: the header, where there is one, and files' sizes and times
+    or versions. Vectors are not read: they may be many, and far away.
+    """
+    place = stream.place
+    found = storage.stat(place)
+    told: list[Any] = [stream.count, stream.dim, stream.header]
+    if found is not None:
+        told.append([found.size, found.version])
+    elif place.scheme not in ("http", "https"):  # these cannot be listed
+        told.append([list(entry) for entry in storage.list_files(place, recursive=False)])
+    if spec.partition is not None:
+        told.append(storage.read_text(storage.Address.parse(spec.partition).child(PARTITION)))
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+
+
 def _built(
-    spec: IndexBuild, place: storage.Address, parts: list[Shard], cluster: str | None, *, anew: bool
+    spec: IndexBuild, place: storage.Address, parts: list[Shard], cluster: str | None, *, made_of: str
 ) -> list[IndexHeader]:
-    """The shards' headers, once all are there. anew: those that are there already are not taken over."""
+    """The shards' headers, once all are there."""
     total = sum(part.rows for part in parts)
     done: dict[str, IndexHeader] = {}
-    for part in [] if anew else parts:
-        if (header := _finished(spec, place, part, total)) is not None:
+    for part in parts:
+        if (header := _finished(spec, place, part, Part(part.start, total, made_of))) is not None:
             done[part.name] = header
     todo = [part for part in parts if part.name not in done]
     if done:
         progress.say(f"shards      {len(done)} of {len(parts)} are there already")
     if todo:
-        _build_on_cluster(spec, place, todo, total, cluster)
+        _build_on_cluster(spec, place, todo, total, cluster, made_of)
     return [done.get(part.name) or read_header(place.child(part.name)) for part in parts]
 
 
 def _build_on_cluster(
-    spec: IndexBuild, place: storage.Address, todo: list[Shard], total: int, cluster: str | None
+    spec: IndexBuild, place: storage.Address, todo: list[Shard], total: int, cluster: str | None, made_of: str
 ) -> None:
     connect(cluster)
     from ray import data
@@ -156,7 +190,7 @@ def _build_on_cluster(
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     data.DataContext.get_current().enable_progress_bars = False
     text = spec.model_dump_json(exclude_unset=True)
-    tasks = [{"spec": text, "part": part.model_dump_json(), "total": total} for part in todo]
+    tasks = [{"spec": text, "part": part.model_dump_json(), "total": total, "made_of": made_of} for part in todo]
     left = {part.name for part in todo}
     try:
         with progress.task("shards", len(todo), "shards") as task:
@@ -182,17 +216,17 @@ def build_one(row: dict[str, Any]) -> dict[str, str]:
     place = storage.Address.parse(spec.output).child(part.name)
     try:
         stream = open_embeddings(spec.embeddings).between(part.start, part.start + part.rows)
-        build_of(spec, place, stream, overwrite=True, part=Part(part.start, row["total"]))
+        build_of(spec, place, stream, overwrite=True, part=Part(part.start, row["total"], row["made_of"]))
     except KinsightError as error:
         return {"name": part.name, "fault": str(error)}
     return {"name": part.name, "fault": ""}
 
 
-def _finished(spec: IndexBuild, place: storage.Address, part: Shard, total: int) -> IndexHeader | None:
-    """The header of a shard that an earlier call with the same settings has built."""
+def _finished(spec: IndexBuild, place: storage.Address, part: Shard, of_whole: Part) -> IndexHeader | None:
+    """The header of a shard that an earlier call has built with the same settings, of the same embeddings."""
     try:
         header = read_header(place.child(part.name))
     except KinsightError:
         return None
-    same = header.spec == printed(spec) | {"part": [part.start, total]}
+    same = header.spec == printed(spec) | {"part": list(of_whole)}
     return header if same and header.live == header.rows == part.rows else None

@@ -15,11 +15,13 @@ from index_cases import METRICS, grouped, queries, store
 from kinsight.errors import DataError, RunError, SpecError
 from kinsight.indexing import Index, build
 from kinsight.indexing.cluster import connect
+from kinsight.indexing.learned import Learned
 from kinsight.indexing.shard_search import Shards
 from kinsight.indexing.shards import build_shards, read_shards
 from kinsight.neighbors import Metric
 from kinsight.neighbors.gallery import Gallery
 from kinsight.neighbors.vectors import row_norms
+from kinsight.partition import learn
 
 pytestmark = [
     pytest.mark.skipif(find_spec("ray") is None, reason="kinsight[cluster] is not installed"),
@@ -115,6 +117,58 @@ def test_what_is_done_stays_when_it_is_stopped(emb: Path, tmp_path: Path) -> Non
         found, expected = shards.search(queries(), 10), Index.open(tmp_path / "one").search(queries(), 10)
         assert (found.row_QK == expected.row_QK).float().mean() > 0.9
         assert shards.items([2500])["id"].to_pylist() == ["s2500"]
+
+
+def test_shards_of_other_embeddings_are_not_taken_over(tmp_path: Path) -> None:
+    vector_ND = grouped(600)
+    spec = _spec(store(tmp_path / "emb", vector_ND), tmp_path / "shards")
+    build_shards(spec, 2)
+    (tmp_path / "shards" / "shards.json").unlink()
+    shutil.rmtree(tmp_path / "emb")
+    store(tmp_path / "emb", vector_ND[::-1].copy())
+    build_shards(spec, 2)
+    for number in (0, 1):
+        found = Index.open(tmp_path / "shards" / f"shard-{number:05d}").vectors(np.arange(300))
+        assert np.array_equal(found.numpy(), vector_ND[::-1][300 * number : 300 * (number + 1)])
+
+
+def test_shards_of_another_partition_are_not_taken_over(tmp_path: Path) -> None:
+    np.save(tmp_path / "vectors.npy", grouped(600))
+    learned = {"vectors": str(tmp_path / "vectors.npy"), "output": str(tmp_path / "part"), "lists": 8, "held_out": 100}
+    learn(learned | {"fit": {"epochs": 2}, "device": "cpu"})
+    spec = _spec(tmp_path / "vectors.npy", tmp_path / "shards", partition=str(tmp_path / "part"))
+    build_shards(spec, 2)
+    (tmp_path / "shards" / "shards.json").unlink()
+    learn(learned | {"lists": 16, "fit": {"epochs": 2}, "device": "cpu"}, overwrite=True)
+    build_shards(spec, 2)
+    for number in (0, 1):
+        shard = Index.open(tmp_path / "shards" / f"shard-{number:05d}")
+        assert isinstance(shard.structure, Learned) and shard.structure.partition.header.lists == 16
+
+
+def test_what_is_overwritten_stays_until_the_new_shards_are_there(tmp_path: Path) -> None:
+    vector_ND = grouped(600)
+    spec = _spec(store(tmp_path / "emb", vector_ND), tmp_path / "shards")
+    build_shards(spec, 2)
+    before = {file: file.read_bytes() for file in (tmp_path / "shards").rglob("*") if file.is_file()}
+    vector_ND[500] = np.nan
+    shutil.rmtree(tmp_path / "emb")
+    store(tmp_path / "emb", vector_ND)
+    with pytest.raises(RunError, match="holds NaN"):
+        build_shards(spec, 3, overwrite=True)
+    assert all(file.read_bytes() == content for file, content in before.items())
+    with Shards.open(tmp_path / "shards", cpus=0.5) as shards:
+        assert len(shards) == 600
+    vector_ND[500] = 1
+    shutil.rmtree(tmp_path / "emb")
+    store(tmp_path / "emb", vector_ND)
+    for number in (3, 2, 2):
+        build_shards(spec, number, overwrite=True)
+        names = [shard.name for shard in read_shards(tmp_path / "shards").shards]
+        assert len(names) == number
+        assert sorted(each.name for each in (tmp_path / "shards").iterdir()) == [*names, "shards.json"]
+    with Shards.open(tmp_path / "shards", cpus=0.5) as shards:
+        assert len(shards) == 600
 
 
 def test_shards_that_do_not_belong_together(built: Path, emb: Path, tmp_path: Path) -> None:
