@@ -7,7 +7,6 @@ work/                                               what is done so far, while i
 Shapes: N vectors of the file, S of the sample, H held out, L lists, K neighbours.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -25,6 +24,7 @@ from kinsight.neighbors.vectors import row_norms
 from kinsight.parallel.device import choose_precision, pick_device
 from kinsight.partition.artefact import HEADER, Partition, PartitionHeader
 from kinsight.partition.clusters import Clusters, balance, k_means
+from kinsight.partition.enough import decide_lists, held_of, refuse_few
 from kinsight.partition.fit import FitPlan, FitState, fit
 from kinsight.partition.measure import Truth
 from kinsight.partition.routers import Router, best_scale, from_clusters
@@ -36,7 +36,6 @@ from kinsight.specs.load import as_tree, of
 from kinsight.specs.partition import MlpRouter, PartitionSpec
 
 PICTURE = "partition.png"
-_FEW_PER_LIST = 8
 _SPACE_ROWS = 100_000
 _LR_SHARE = 0.02  # of the mean weight
 MOST_HELD = 2000
@@ -115,8 +114,8 @@ class Learning:
                 field="queries",
                 remedy="embed both with the same model",
             )
-        lists, device = _decide_lists(spec, len(source)), pick_device(spec.device)
-        _refuse_few(spec, source if queries is None else queries)
+        lists, device = decide_lists(spec, len(source)), pick_device(spec.device)
+        refuse_few(spec, source if queries is None else queries)
         return cls(spec, source, queries, lists, device, stream.header.get("model"), stream.header.get("model_hash"))
 
     def settings(self) -> dict[str, Any]:
@@ -272,7 +271,7 @@ class Learning:
     def _query_rows(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows held out, and those to learn routing from, of the queries or else of the vectors: ascending."""
         source = self.queries or self.source
-        held = _held_of(self.spec, len(source))
+        held = held_of(self.spec, len(source))
         if held < self.spec.held_out:
             progress.warn(
                 f"held_out={self.spec.held_out:,}: only {len(source):,} to choose from; {held:,} are held out"
@@ -305,46 +304,3 @@ class Learning:
             measured=measured,
             spec=as_tree(spec),
         )
-
-
-def _held_of(spec: PartitionSpec, count: int) -> int:
-    return min(spec.held_out, count // 2)
-
-
-def _refuse_few(spec: PartitionSpec, asked: VectorFile) -> None:
-    """asked: what routing is learned from, and measured on."""
-    needed = "an mlp is normalised over the vectors of a step: 2 at least are needed"
-    remedy = "set it to 2 at least, or router.kind to linear"
-    learned_mlp = isinstance(spec.router, MlpRouter) and spec.fit.epochs > 0
-    if learned_mlp and spec.fit.batch_size < 2:
-        raise SpecError("partition.step", needed, field=f"fit.batch_size={spec.fit.batch_size}", remedy=remedy)
-    if learned_mlp and spec.targets.sample < 2:
-        raise SpecError("partition.step", needed, field=f"targets.sample={spec.targets.sample}", remedy=remedy)
-    least = 2 + learned_mlp
-    if len(asked) < least:
-        raise DataError(
-            "partition.few",
-            f"holds {len(asked):,}: {least} at least are needed, of which half are held out",
-            field=str(asked.place),
-            remedy="give more of them; some thousand are usual",
-        )
-
-
-def _decide_lists(spec: PartitionSpec, count: int) -> int:
-    if count < 2 * _FEW_PER_LIST:
-        few = "1 vector is" if count == 1 else f"{count:,} vectors are"
-        raise DataError(
-            "partition.few",
-            f"{few} too few: {2 * _FEW_PER_LIST} at least are needed",
-            field=f"vectors={spec.vectors}",
-            remedy="learn from more vectors",
-        )
-    lists = spec.lists or max(2, min(round(4 * math.sqrt(count)), count // _FEW_PER_LIST))
-    if lists * _FEW_PER_LIST > count:
-        raise SpecError(
-            "partition.lists",
-            f"{count:,} vectors are too few for {lists:,} lists: {_FEW_PER_LIST} are needed for each",
-            field=f"lists={lists}",
-            remedy=f"set lists to {count // _FEW_PER_LIST:,} at most, or learn from more vectors",
-        )
-    return lists

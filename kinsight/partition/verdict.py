@@ -66,8 +66,8 @@ def warn_if_in_vain(measured: dict[str, Any]) -> None:
     if start is not None and (learned is None or learned > start):
         ours = "does not reach it" if learned is None else f"scans {100 * learned:.3g} %"
         warn(
-            f"for a recall of {100 * _JUDGED:g} % on vectors held out k-means scans {100 * start:.3g} % of all, what was "
-            f"learned {ours}: try a lower rate, more vectors to learn from, or an index of kind ivf"
+            f"for a recall of {100 * _JUDGED:g} % on vectors held out k-means scans {100 * start:.3g} % of all, "
+            f"what was learned {ours}: try a lower rate, more vectors to learn from, or an index of kind ivf"
         )
 
 

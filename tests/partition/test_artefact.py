@@ -55,7 +55,8 @@ def stopped_at(number: int, error: BaseException, monkeypatch: pytest.MonkeyPatc
 def test_a_save_that_is_stopped_leaves_the_old_one_or_the_new_one(
     error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
+    seen: list[int] = []
+    whole = False
     for number in range(20):
         partition(3).save(tmp_path)
         with monkeypatch.context() as patched:
