@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from kinsight import storage
+from kinsight.data.npy_faults import kind_of, why_not_npy
 from kinsight.data.vectors import (
     FORMAT,
     HEADER,
@@ -185,20 +186,25 @@ def _uris(place: storage.Address, count: int) -> pa.ChunkedArray:
 
 
 def check_npy_vectors(file: storage.Address, vector_ND: np.ndarray) -> None:
-    """Raise DataError unless this is a matrix of numbers."""
-    if vector_ND.ndim != 2 or vector_ND.dtype.kind not in "fiu":
+    """Raise DataError unless this is a matrix of real numbers."""
+    if vector_ND.dtype.kind not in "fiu":
+        what = f"holds {kind_of(vector_ND.dtype)} ({vector_ND.dtype}); expected numbers, floats or integers"
+        raise unusable(file, "type", what, "write float32 vectors, one row per image")
+    if vector_ND.ndim != 2:
         found = f"is {vector_ND.dtype} {vector_ND.shape}; expected numbers (N, D)"
         raise unusable(file, "shape", found, "write one row per image")
 
 
 def read_npy(address: storage.Address) -> np.ndarray:
-    """An npy file, memory-mapped. Raises DataError for what is none, or holds objects."""
+    """An npy file, memory-mapped. Raises DataError for what is none, is truncated, or holds objects."""
+    path = storage.copy_in(address)
     try:
-        array = np.load(storage.copy_in(address), mmap_mode="r", allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         if isinstance(error, KinsightError):
             raise
-        raise unusable(address, "npy", f"is not a plain npy file: {error}", "write it with numpy.save") from None
+        why, remedy = why_not_npy(path) or (str(error), "write it with numpy.save")
+        raise unusable(address, "npy", f"is not a plain npy file: {why}", remedy) from None
     if not isinstance(array, np.ndarray):
         raise unusable(address, "npy", "is an archive of arrays", "write it with numpy.save, not numpy.savez")
     return array

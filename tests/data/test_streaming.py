@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -88,6 +89,32 @@ def test_what_is_damaged_or_missing_is_said(tmp_path):
         np.save(tmp_path / "odd.npy", array)
         with pytest.raises(DataError, match=r"expected numbers|holds no vector"):
             open_embeddings(tmp_path / "odd.npy")
-    np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
-    with pytest.raises(DataError, match="not a plain npy file"):
-        open_embeddings(tmp_path / "objects.npy")
+
+
+def test_what_is_wrong_with_an_npy_file_is_said_in_words(tmp_path: Path) -> None:
+    file, whole_ND = tmp_path / "odd.npy", np.ones((4, 3), np.float32)
+    for array, said in (
+        (np.array([{}]), "holds Python objects, not numbers"),
+        (whole_ND.astype(complex), r"holds complex numbers \(complex128\); expected numbers"),
+        (whole_ND.astype("U3"), r"holds text \(<U3\); expected numbers"),
+        (whole_ND > 0, r"holds true and false \(bool\); expected numbers"),
+        (whole_ND[0], r"is float32 \(3,\); expected numbers \(N, D\)"),
+    ):
+        np.save(file, array, allow_pickle=True)
+        with pytest.raises(DataError, match=rf"odd\.npy: .*{said}"):
+            open_embeddings(file)
+    np.save(file, whole_ND)
+    data = file.read_bytes()
+    for part, said in (
+        (data[:-4], "it is truncated: 172 bytes, its header says 176"),
+        (data[:50], "it ends within its header"),
+        (data[:9], "it ends within its header"),
+        (data[:5], "not a plain npy file"),
+        (b"", "it is empty"),
+        (b"1.0 2.0 3.0\n" * 9, "not a plain npy file"),
+    ):
+        file.write_bytes(part)
+        with pytest.raises(DataError, match=said):
+            open_embeddings(file)
+    file.write_bytes(data)
+    assert open_embeddings(file).count == 4
