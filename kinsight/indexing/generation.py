@@ -14,10 +14,11 @@ import pyarrow as pa
 import torch
 
 from kinsight import __version__, storage
-from kinsight.errors import DataError, KinsightError, RunError
+from kinsight.errors import KinsightError, RunError
 from kinsight.indexing.files import VectorWriter, mark_of
 from kinsight.indexing.header import DATA_FILE, FileMark, IndexHeader, Segment, read_header, write_header
 from kinsight.indexing.structures import Structure
+from kinsight.indexing.unusable import refuse_unusable
 from kinsight.neighbors import Metric
 from kinsight.neighbors.vectors import row_norms
 from kinsight.partition import Partition
@@ -196,21 +197,5 @@ def _numbers(place: storage.Address) -> list[int]:
 
 def _lengths(vector_BD: np.ndarray, table: pa.Table, metric: Metric) -> np.ndarray:
     """float64 lengths; the faults are named by the item, which `row_norms` does not know."""
-    finite_B = np.isfinite(vector_BD).all(axis=1)
-    if not finite_B.all():
-        raise _bad_vector(table, np.asarray(~finite_B), "holds NaN or infinity")
-    if metric == "cosine" and not (some_B := vector_BD.any(axis=1)).all():
-        raise _bad_vector(table, np.asarray(~some_B), "is a zero vector, which has no cosine similarity")
+    refuse_unusable(vector_BD, table, metric)
     return row_norms(torch.from_numpy(np.ascontiguousarray(vector_BD)), "embeddings", metric).numpy()
-
-
-def _bad_vector(table: pa.Table, bad_B: np.ndarray, what: str) -> DataError:
-    row = int(np.flatnonzero(bad_B)[0])
-    item = table.slice(row, 1).to_pylist()[0]
-    uri = f" ({item['uri']})" if item["uri"] else ""
-    return DataError(
-        "index.vector",
-        f"the vector of item {item['id']!r}{uri} {what}",
-        field="embeddings",
-        remedy="look for a diverged model or a broken image behind it, or drop it",
-    )

@@ -24,6 +24,7 @@ from kinsight.indexing.settings import decide, describe
 from kinsight.indexing.source import choose_columns, items_of, known_columns
 from kinsight.indexing.summary import say_state
 from kinsight.indexing.training_needs import refuse_few
+from kinsight.indexing.unusable import refusing
 from kinsight.neighbors import Metric
 from kinsight.partition import Partition
 from kinsight.specs.index import IndexAdd, IndexBuild, IndexDelete
@@ -31,8 +32,9 @@ from kinsight.specs.load import of
 
 
 class Part(NamedTuple):
-    """Consecutive rows of a whole, from `start` on; running numbers begin there. total: rows of the whole. made_of: what
-    the whole's embeddings and partition are known by.
+    """Consecutive rows of a whole, from `start` on; running numbers begin there. total: rows of the whole.
+
+    made_of: what the whole's embeddings and partition are known by.
     """
 
     start: int
@@ -75,7 +77,8 @@ def build_of(
             refuse_repeats(spec, stream)
         with Generation(place, before) as made:
             start = first_id if spec.id_column is None else None
-            blocks = items_of(stream, columns, stream.class_names, start)
+            rows = range(first_id, first_id + stream.count)
+            blocks = refusing(items_of(stream, columns, stream.class_names, start), rows, str(stream.place), metric)
             segment = made.write_rows(counted(blocks, "read", stream.count), stream.dim, metric)
             assert segment is not None, "embeddings are never empty"
             structure = build_structure(settings, stream.dim, metric, partition)
@@ -152,6 +155,7 @@ def add(spec: IndexAdd | Mapping[str, Any]) -> str:
             return spec.index
         with Generation(place, before) as made:
             blocks = _kept(items_of(stream, columns, stream.class_names, before.next_id), kept_N)
+            blocks = refusing(blocks, np.flatnonzero(kept_N), str(stream.place), before.metric)
             _append(index, made, counted(blocks, "add", int(kept_N.sum())), int(kept_N.sum()), replaced)
     header = read_header(place)
     say_state(place, header)

@@ -34,6 +34,29 @@ def test_items_carry_ids_labels_addresses_and_further_columns(tmp_path):
     assert index.items([]).num_rows == 0
 
 
+def test_an_unusable_vector_is_named_by_its_row_in_the_file(tmp_path):
+    index = built(tmp_path, grouped(40))
+    more_ND = grouped(30, seed=4)
+    for fault, said in ((np.nan, "holds NaN or infinity"), (0, "is a zero vector")):
+        more_ND[17] = fault
+        np.save(tmp_path / "more.npy", more_ND)
+        with pytest.raises(DataError, match=rf"more\.npy: row 17: the vector of item 57 {said}"):
+            add({"index": str(index.address), "embeddings": str(tmp_path / "more.npy")})
+        with pytest.raises(DataError, match=rf"more\.npy: row 17: the vector of item 17 {said}"):
+            build({"embeddings": str(tmp_path / "more.npy"), "output": str(tmp_path / "other")})
+    assert Index.open(index.address).version == 1
+
+
+def test_the_row_is_that_of_the_file_where_others_are_skipped(tmp_path):
+    emb = store(tmp_path / "emb", grouped(40), extra={"sku": [f"s{row}" for row in range(40)]})
+    build({"embeddings": str(emb), "output": str(tmp_path / "index"), "id_column": "sku"})
+    more_ND = grouped(30, seed=4)
+    more_ND[17] = np.nan
+    more = store(tmp_path / "more", more_ND, extra={"sku": [f"s{row}" for row in range(30, 60)]})
+    with pytest.raises(DataError, match=r"more: row 17: the vector of item 's47' .*holds NaN"):
+        add({"index": str(tmp_path / "index"), "embeddings": str(more), "on_duplicate": "skip"})
+
+
 def test_default_ids_are_running_numbers_that_an_addition_goes_on_with(tmp_path):
     index = built(tmp_path, grouped(40))
     np.save(tmp_path / "more.npy", grouped(5, seed=4))
