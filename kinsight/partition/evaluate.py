@@ -218,7 +218,7 @@ def _nearest(work: Work, whole: Space, base: VectorFile, query_QD: Tensor, devic
 
 
 def _whole(space: Space, base: VectorFile) -> Space:
-    """Where squared distances rank this base as the metric does: it may have longer vectors than those learned from."""
+    """Where squared distances rank this base as the metric does: its lengths may be only nearly alike."""
     if space.metric != "ip":
         return space.whole
     longest = max(float(np.linalg.norm(row_BD.astype(np.float64), axis=1).max()) for _, row_BD in base.blocks())

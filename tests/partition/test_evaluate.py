@@ -30,7 +30,9 @@ def spec(tmp_path: Path, request: pytest.FixtureRequest) -> dict[str, Any]:
     """A partition learned from 3,000 vectors, others to search."""
     metric = getattr(request, "param", "l2")
     for name, number, seed in (("learn", 3000, 1), ("base", 2000, 2), ("queries", 120, 3)):
-        np.save(tmp_path / f"{name}.npy", mixture(number, seed))
+        vector_ND = mixture(number, seed)
+        vector_ND *= np.minimum(1, 15 / np.linalg.norm(vector_ND, axis=1, keepdims=True))
+        np.save(tmp_path / f"{name}.npy", vector_ND)
     made = {"vectors": str(tmp_path / "learn.npy"), "output": str(tmp_path / "out"), "metric": metric, "lists": 32}
     learn(made | {"held_out": 300, "fit": {"epochs": 3}, "cluster": {"iterations": 8}, "device": "cpu"})
     names = ("partition", "out"), ("base", "base.npy"), ("queries", "queries.npy")
@@ -53,6 +55,7 @@ def test_figures_against_a_loop(spec: dict[str, Any]) -> None:
     centre = found.clusters.centre_LD.numpy().astype(np.float64)
     if metric == "ip":  # the added coordinate
         rest = np.sqrt(np.maximum(found.space.longest**2 - (base**2).sum(1), 0))
+        query *= found.space.longest / np.linalg.norm(query, axis=1, keepdims=True)  # its length orders nothing
         base, query = np.c_[base, rest], np.c_[query, np.zeros(len(query))]
     of_N = ((base[:, None] - centre[None]) ** 2).sum(2).argmin(1)
     order = ((query[:, None] - centre[None]) ** 2).sum(2).argsort(1)
@@ -194,6 +197,13 @@ def test_what_cannot_be_measured(
         change = change | {"truth": str(tmp_path / "rows.npy")}
     with pytest.raises(error, match=said):
         evaluate(spec | {"budgets": [0]} | change)
+
+
+@pytest.mark.parametrize("spec", ["ip"], indirect=True)
+def test_vectors_longer_than_those_learned_from(spec: dict[str, Any]) -> None:
+    np.save(spec["base"], np.load(spec["base"]) * 2)
+    with pytest.raises(DataError, match="the partition was learned from up to 15"):
+        evaluate(spec)
 
 
 def test_vectors_of_another_length(spec: dict[str, Any]) -> None:
