@@ -69,7 +69,8 @@ class Index:
         mapped: graph or lists stay on disk until a search looks into them, for indexes larger than memory; the vectors
         always do.
 
-        Raises StorageError where nothing is, DataError for what is incomplete, altered or of another format.
+        Raises StorageError where nothing is, DataError for what is incomplete, altered or of another format, SpecError
+        for `mapped` where it has no effect: kind flat, payload fastscan.
         """
         place = storage.Address.parse(address)
         header = read_header(place)
