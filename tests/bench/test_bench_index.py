@@ -204,6 +204,7 @@ def test_the_best_peer_reached_the_recall_and_ratios_are_of_the_same_turn():
     assert peer is rows[2] and beside(rows[0], peer) == 2.0
 
 
+@pytest.mark.slow
 def test_the_bench_measures_all_and_goes_on(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     shutil.copytree(made / "sets", tmp_path / "sets")
     words = {"systems": ["kinsight-flat", "faiss-ivf-flat"], "results": str(tmp_path / "results.json")}

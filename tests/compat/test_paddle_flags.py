@@ -54,12 +54,12 @@ def spec(script: str, *words: str) -> TrainSpec:
     return train_spec(values(script, *words))
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", FLAGS)
 def test_every_documented_flag_has_its_default(script: str) -> None:
     assert dict(values(script).value) == DEFAULTS[script] | {"data_dir": "data/Stanford_Online_Products"}
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", FLAGS)
 def test_help_is_quick(script: str) -> None:
     code = (
         "import sys; from kinsight.cli import main; main(['compat', sys.argv[1], '--help']);"

@@ -13,12 +13,12 @@ from index_cases import built, grouped, store
 
 from kinsight.indexing import Index, build, delete
 
-JOBS = ("build", "add", "delete", "compact", "merge")
+JOBS = ["add", *(pytest.param(job, marks=pytest.mark.slow) for job in ("build", "delete", "compact", "merge"))]
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Of two indexes with deleted items, and embeddings to be added."""
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two indexes with deleted items, and embeddings to be added."""
     start = tmp_path_factory.mktemp("interrupted") / "start"
     for number, name in enumerate("ab"):
         emb = store(start / f"emb-{name}", grouped(400, seed=number), first=400 * number)
@@ -27,10 +27,15 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         uris = [f"images/{row}.png" for row in range(400 * number, 400 * number + 100)]
         delete({"index": str(start / name), "ids": uris})
     store(start / "more", grouped(100, seed=7), first=5000)
+    return start
+
+
+def outcome(start: Path, job: str) -> dict[str, Any]:
+    """What readers found over all moments, and over all sorts of room."""
     script, work = Path(__file__).with_name("killing.py"), start.parent / "work"
     # one thread: a forked process has none of the others
     run = subprocess.run(
-        [sys.executable, str(script), str(start), str(work)],
+        [sys.executable, str(script), str(start), str(work), job],
         capture_output=True,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
@@ -41,16 +46,12 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_a_writer_killed_at_any_moment(job: str, outcome: dict[str, Any]) -> None:
-    found = outcome[job]
+def test_a_writer_killed_at_any_moment_and_without_room(job: str, start: Path) -> None:
+    found = outcome(start, job)
     assert found["moments"] >= 8
     assert found["old"] >= 6
     assert found["new"] >= 1
-
-
-@pytest.mark.parametrize("job", JOBS)
-def test_a_writer_without_room(job: str, outcome: dict[str, Any]) -> None:
-    assert outcome[job]["full"] >= 1
+    assert found["full"] >= 1
 
 
 @pytest.mark.parametrize("job", ["add", "compact"])
