@@ -139,9 +139,6 @@ class Learned(Structure):
             lists.append(list_BP.numpy())
         return row_QN, np.concatenate(lists) if lists else np.empty((0, 1), np.int64)
 
-    def parameters(self, wanted: int, effort: int, live: Any | None) -> Any:
-        return faiss.SearchParametersIVF(sel=live)
-
     def ready(self) -> None:
         """What searches read, after lists have changed."""
         self._dim, self._live_L = self.partition.space.dim, None

@@ -38,8 +38,11 @@ class Structure(ABC):
         """How many rows to ask for, for k neighbours."""
 
     @abstractmethod
-    def parameters(self, wanted: int, effort: int, live: Any | None) -> Any:
-        """A search for `wanted` rows with `effort` times the usual work, among those that are live."""
+    def candidates(self, query_QD: np.ndarray, wanted: int, effort: int, live: Any | None) -> np.ndarray:
+        """int64 (Q, wanted) rows that are probably near, -1 for none; queries as `prepared` gives them.
+
+        effort: times the usual work. live: rows that count; None: all.
+        """
 
     @property
     def num_train(self) -> int:
@@ -50,13 +53,6 @@ class Structure(ABC):
         """Append rows; float32 as `prepared` gives them."""
         faiss.omp_set_num_threads(torch.get_num_threads())
         self.faiss.add(vector_BD)
-
-    def candidates(self, query_QD: np.ndarray, wanted: int, effort: int, live: Any | None) -> np.ndarray:
-        """int64 (Q, wanted) rows that are probably near, -1 for none; queries as `prepared` gives them."""
-        faiss.omp_set_num_threads(torch.get_num_threads())  # faiss keeps a number of its own, per thread
-        # faiss.contrib.torch_utils, which other libraries import, replaces `search` by one without params.
-        search = getattr(self.faiss, "search_numpy", self.faiss.search)
-        return search(query_QD, wanted, params=self.parameters(wanted, effort, live))[1]
 
     @property
     def num_rows(self) -> int:
@@ -72,7 +68,21 @@ class Structure(ABC):
         faiss.write_index(self.faiss, str(path))
 
 
-class Hnsw(Structure):
+class _BySearch(Structure):
+    """One that faiss searches as it is."""
+
+    @abstractmethod
+    def parameters(self, wanted: int, effort: int, live: Any | None) -> Any:
+        """Of a search for `wanted` rows with `effort` times the usual work, among those that are live."""
+
+    def candidates(self, query_QD: np.ndarray, wanted: int, effort: int, live: Any | None) -> np.ndarray:
+        faiss.omp_set_num_threads(torch.get_num_threads())  # faiss keeps a number of its own, per thread
+        # faiss.contrib.torch_utils, which other libraries import, replaces `search` by one without params.
+        search = getattr(self.faiss, "search_numpy", self.faiss.search)
+        return search(query_QD, wanted, params=self.parameters(wanted, effort, live))[1]
+
+
+class Hnsw(_BySearch):
     """Malkov and Yashunin 2018."""
 
     def __init__(self, settings: HnswIndex, dim: int, metric: Metric, stored: Any | None) -> None:
@@ -103,7 +113,7 @@ class Hnsw(Structure):
         return faiss.SearchParametersHNSW(efSearch=effort * max(self.settings.ef_search, wanted), sel=live)
 
 
-class Ivf(Structure):
+class Ivf(_BySearch):
     """Inverted lists of whole vectors, or of codes of a product quantiser that codes what the centre leaves."""
 
     def __init__(self, settings: IvfIndex | IvfPqIndex, dim: int, metric: Metric, stored: Any | None) -> None:

@@ -8,11 +8,13 @@ from kinsight.specs.partition import MlpRouter, PartitionSpec
 
 FEW_PER_LIST = 8
 """Vectors."""
+_FEWEST_HELD, _MOST_HELD = 100, 10_000
 
 
 def held_of(spec: PartitionSpec, count: int) -> int:
     """How many of so many queries, or learn vectors, are held out."""
-    return min(spec.held_out, count // 2)
+    wanted = max(_FEWEST_HELD, min(_MOST_HELD, count // 10)) if spec.held_out is None else spec.held_out
+    return min(wanted, count // 2)
 
 
 def refuse_few(spec: PartitionSpec, asked: VectorFile) -> None:

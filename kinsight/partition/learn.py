@@ -272,7 +272,7 @@ class Learning:
         """Rows held out, and those to learn routing from, of the queries or else of the vectors: ascending."""
         source = self.queries or self.source
         held = held_of(self.spec, len(source))
-        if held < self.spec.held_out:
+        if self.spec.held_out is not None and held < self.spec.held_out:
             progress.warn(
                 f"held_out={self.spec.held_out:,}: only {len(source):,} to choose from; {held:,} are held out"
             )

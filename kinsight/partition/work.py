@@ -1,12 +1,12 @@
 """What a partition's learning has done so far, kept beside its output, so that it goes on from there."""
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -16,6 +16,8 @@ from kinsight.partition.fit import FitState
 
 FOLDER = "work"
 _SETTINGS = "settings.json"
+_STORY = "fit"
+"""Of the file's metadata: what is no tensor, in the same file, so that one is never without the other."""
 
 
 class Work:
@@ -37,8 +39,8 @@ class Work:
                     remedy="choose another output, or --overwrite",
                 )
             self.clear()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+        if not file.exists():
+            storage.write_text(file, text)
 
     def stage(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """The tensors of a stage: those kept, or those that `make` gives, kept from now on."""
@@ -54,10 +56,9 @@ class Work:
         path = self._path("fit")
         if not path.exists():
             return None
-        tensors = load_file(path)
-        story = json.loads((self.folder / "fit.json").read_text())
-        if story["sha256"] != hashlib.sha256(path.read_bytes()).hexdigest():
-            return None  # stopped between the two files: the epoch is done once more
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
+            story = json.loads(file.metadata()[_STORY])
         router = {name.removeprefix("router."): each for name, each in tensors.items() if name.startswith("router.")}
         state: dict[int, dict[str, Tensor]] = {}
         for name, each in tensors.items():
@@ -72,16 +73,9 @@ class Work:
         tensors = {f"router.{name}": each for name, each in state.router.items()}
         for number, values in state.optimizer.get("state", {}).items():
             tensors |= {f"optimizer.{number}.{key}": torch.as_tensor(each) for key, each in values.items()}
-        path = self._path("fit")
-        self._write(path, tensors)
-        story = {
-            "epoch": state.epoch,
-            "lr": state.lr,
-            "losses": state.losses,
-            "groups": state.optimizer.get("param_groups", []),
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        }
-        storage.write_text(self.folder / "fit.json", json.dumps(story))
+        groups = state.optimizer.get("param_groups", [])
+        story = {"epoch": state.epoch, "lr": state.lr, "losses": state.losses, "groups": groups}
+        self._write(self._path("fit"), tensors, {_STORY: json.dumps(story)})
 
     def clear(self) -> None:
         """Forget everything."""
@@ -90,8 +84,8 @@ class Work:
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
 
-    def _write(self, path: Path, tensors: dict[str, Tensor]) -> None:
+    def _write(self, path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
         aside = path.with_suffix(".aside")
         with storage.local_errors(aside):
-            save_file({name: each.detach().cpu().contiguous() for name, each in tensors.items()}, aside)
+            save_file({name: each.detach().cpu().contiguous() for name, each in tensors.items()}, aside, metadata)
             aside.replace(path)

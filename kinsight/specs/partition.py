@@ -114,8 +114,11 @@ class PartitionSpec(Spec):
     targets: TargetSpec = Field(default=TargetSpec(), description="what the router learns")
     router: Router = Field(default=LinearRouter(), description="what chooses the lists of a query")
     fit: FitSpec = Field(default=FitSpec(), description="training of the router")
-    held_out: int = Field(
-        default=10_000, ge=100, description="learn vectors, or queries, kept out of it all to measure and tune with"
+    held_out: int | None = Field(
+        default=None,
+        ge=100,
+        description="learn vectors, or queries, kept out of it all to measure and tune with; null: a tenth, 10,000 at "
+        "most",
     )
     seed: int = Field(default=0, ge=0, lt=2**31, description="seed of samples, centres and order")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="where to compute")

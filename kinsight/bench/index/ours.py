@@ -128,7 +128,6 @@ class Kinsight(System):
             "lists": settings["lists"],
             "components": settings["components"],
             "seed": seed,
-            "held_out": min(10_000, self.task.rows // 10),
         }
         if self.task.rows > LARGE:
             spec["targets"] = {"sample": 100_000}

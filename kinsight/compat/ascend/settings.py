@@ -15,7 +15,6 @@ from kinsight.specs.partition import PartitionSpec
 
 MOST_SAMPLED = 1_000_000
 """Learn vectors whose neighbours are found for the network to learn from."""
-_HELD = 10_000
 _MOST_PERCENT = MOST_FUZZY - 1
 _MOST_LR = 1e30
 _TRAINING = (
@@ -136,7 +135,6 @@ def spec_of(values: Values, shape: Shape, learn: str, count: int, device: torch.
             "lr": values["lr"],
             "precision": _precision(values, device),
         },
-        "held_out": max(100, min(_HELD, count // 10)),
         "seed": values["seed"],
         "device": device.type,
     }

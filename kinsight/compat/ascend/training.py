@@ -90,7 +90,7 @@ class Training:
             state = self._state_at(self.start) if self.start else None
             self._forget(tuple(_epoch_name(epoch) for epoch in self._epochs() if epoch > self.start))
             work = Work(self.output, self._fixed, overwrite=True)
-            self._forget(("work/fit.safetensors", "work/fit.json"))
+            self._forget(("work/fit.safetensors",))
             if state is not None:
                 work.keep_fit(state)
             storage.write_text(path / _TRAINING, json.dumps({"fit": self._fit, "finished": False}))
