@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kinsight.errors import RunError
 from kinsight.parallel.device import Arithmetic
+from kinsight.partition.devices import loss_over
 from kinsight.partition.routers import Router, routing_loss
 from kinsight.progress import warn
 
@@ -32,7 +33,7 @@ class FitState:
 @dataclass(frozen=True)
 class FitPlan:
     """epochs, warmup_epochs, batch_size, lr: as set; seed: of the order of vectors.
-    loss_scale: what fp16 begins with; None: torch's.
+    loss_scale: what fp16 begins with; None: torch's. devices: that share each step; none: where the router is.
     """
 
     epochs: int
@@ -42,6 +43,7 @@ class FitPlan:
     seed: int
     arithmetic: Arithmetic
     loss_scale: float | None = None
+    devices: tuple[torch.device, ...] = ()
 
 
 _MOST_HALVINGS = 20
@@ -114,7 +116,7 @@ def _epoch(
         for group in optimizer.param_groups:
             group["lr"] = state.lr * _rate(state.epoch + step / steps, plan)
         with plan.arithmetic.autocast():
-            loss = routing_loss(router(query_ND[here_B]), list_NKC[here_B])
+            loss = loss_over(plan.devices or (device,), router, query_ND[here_B], list_NKC[here_B])
         if not math.isfinite(loss.item()):
             return loss.item()
         (loss if scaler is None else scaler.scale(loss)).backward()

@@ -24,6 +24,7 @@ from kinsight.neighbors.vectors import row_norms
 from kinsight.parallel.device import choose_precision, pick_device
 from kinsight.partition.artefact import HEADER, Partition, PartitionHeader
 from kinsight.partition.clusters import Clusters, balance, k_means
+from kinsight.partition.devices import devices_with
 from kinsight.partition.enough import decide_lists, held_of, refuse_few
 from kinsight.partition.fit import FitPlan, FitState, fit
 from kinsight.partition.measure import Truth
@@ -91,13 +92,16 @@ class Watch:
 
 @dataclass
 class Learning:
-    """One run. source: the vectors. lists: how many. held_H, sample_S: rows held out and rows to learn routing from."""
+    """One run. source: the vectors. lists: how many. device: where lists are made; devices: where neighbours are sought
+    and the router is trained, it among them.
+    """
 
     spec: PartitionSpec
     source: VectorFile
     queries: VectorFile | None
     lists: int
     device: torch.device
+    devices: tuple[torch.device, ...]
     model: str | None = None
     model_hash: str | None = None
     watch: Watch = field(default_factory=Watch)
@@ -116,7 +120,8 @@ class Learning:
             )
         lists, device = decide_lists(spec, len(source)), pick_device(spec.device)
         refuse_few(spec, source if queries is None else queries)
-        return cls(spec, source, queries, lists, device, stream.header.get("model"), stream.header.get("model_hash"))
+        known = (stream.header.get("model"), stream.header.get("model_hash"))
+        return cls(spec, source, queries, lists, device, devices_with(device), *known)
 
     def settings(self) -> dict[str, Any]:
         """What the stages kept depend on."""
@@ -203,7 +208,10 @@ class Learning:
             own_Q = torch.from_numpy(row_Q) if self.queries is None else None
             blocks = ((first, here.rows(torch.from_numpy(row_BD))) for first, row_BD in self.source.blocks())
             with progress.task(name, len(self.source), "vectors") as task:
-                near_QK = nearest_in_blocks(here.queries(query_QD), blocks, k, own_Q=own_Q, advance=task.advance)
+                query_QR = here.queries(query_QD)
+                near_QK = nearest_in_blocks(
+                    query_QR, blocks, k, own_Q=own_Q, advance=task.advance, devices=self.devices
+                )
             return query_QD, near_QK
 
         def made_held() -> dict[str, Tensor]:
@@ -241,6 +249,7 @@ class Learning:
             seed=spec.seed,
             arithmetic=choose_precision(spec.fit.precision, self.device),
             loss_scale=self.watch.loss_scale,
+            devices=self.devices,
         )
         state = work.fit_state()
         with progress.task("router", spec.fit.epochs * len(query_SR), "vectors") as task:

@@ -3,7 +3,8 @@
 Shapes: Q queries, N vectors, K neighbours, D dimensions.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -20,31 +21,58 @@ def nearest_in_blocks(
     *,
     own_Q: Tensor | None = None,
     advance: Callable[[int], None] | None = None,
+    devices: Sequence[torch.device] = (),
 ) -> Tensor:
-    """The k nearest by squared distance, int64 (Q, k), nearest first; -1 where there are fewer.
+    """The k nearest by squared distance, int64 (Q, k), nearest first; -1 where there are fewer; where the queries are.
 
     blocks: (number of the first row, float32 rows), all vectors once, in any order. own_Q: int64, each query's own row,
     which does not count; -1 for none. Products in float32: of two equally near to its precision either may come first.
-    advance: told the rows of each block.
+    advance: told the rows of each block. devices: that search, each for some of the queries; default: where these are.
     """
-    best_QK = torch.full((len(query_QD), k), -torch.inf, device=query_QD.device)
-    row_QK = torch.full((len(query_QD), k), -1, dtype=torch.int64, device=query_QD.device)
-    for first, row_ND in blocks:
-        row_ND = row_ND.to(query_QD.device, torch.float32)
+    places = devices or (query_QD.device,)
+    own = [None] * len(places) if own_Q is None else own_Q.tensor_split(len(places))
+    parts = [
+        _Part(query_BD.to(place), k, None if own_B is None else own_B.to(place))
+        for place, query_BD, own_B in zip(places, query_QD.tensor_split(len(places)), own, strict=True)
+    ]
+    with ThreadPoolExecutor(len(parts)) as threads:
+        for first, row_ND in blocks:
+            done = [threads.submit(part.look, first, row_ND) for part in parts[1:]]
+            parts[0].look(first, row_ND)
+            for each in done:
+                each.result()
+            if advance is not None:
+                advance(len(row_ND))
+    return torch.cat([part.found().to(query_QD.device) for part in parts])
+
+
+class _Part:
+    """Some of the queries, and the nearest rows to them so far."""
+
+    def __init__(self, query_QD: Tensor, k: int, own_Q: Tensor | None) -> None:
+        self.query_QD, self.k, self.own_Q = query_QD, k, own_Q
+        self.best_QK = torch.full((len(query_QD), k), -torch.inf, device=query_QD.device)
+        self.row_QK = torch.full((len(query_QD), k), -1, dtype=torch.int64, device=query_QD.device)
+
+    def look(self, first: int, row_ND: Tensor) -> None:
+        """At further rows, `first` the number of the first of them."""
+        row_ND = row_ND.to(self.query_QD.device, torch.float32)
         half_N = row_ND.square().sum(1) / 2
-        for start in range(0, len(query_QD), max(1, _SCORES // max(len(row_ND), 1))):
-            here = slice(start, start + max(1, _SCORES // max(len(row_ND), 1)))
-            score_BN = torch.addmm(-half_N, query_QD[here], row_ND.T)
-            if own_Q is not None:
-                _hide(score_BN, own_Q[here] - first)
-            value_BK, place_BK = greatest(score_BN, min(k, len(row_ND)))
-            value_BM = torch.cat([best_QK[here], value_BK], 1)
-            row_BM = torch.cat([row_QK[here], place_BK + first], 1)
-            best_QK[here], order_BK = value_BM.topk(k, dim=1)
-            row_QK[here] = row_BM.gather(1, order_BK)
-        if advance is not None:
-            advance(len(row_ND))
-    return torch.where(best_QK == -torch.inf, -1, row_QK)
+        step = max(1, _SCORES // max(len(row_ND), 1))
+        for start in range(0, len(self.query_QD), step):
+            here = slice(start, start + step)
+            score_BN = torch.addmm(-half_N, self.query_QD[here], row_ND.T)
+            if self.own_Q is not None:
+                _hide(score_BN, self.own_Q[here] - first)
+            value_BK, place_BK = greatest(score_BN, min(self.k, len(row_ND)))
+            value_BM = torch.cat([self.best_QK[here], value_BK], 1)
+            row_BM = torch.cat([self.row_QK[here], place_BK + first], 1)
+            self.best_QK[here], order_BK = value_BM.topk(self.k, dim=1)
+            self.row_QK[here] = row_BM.gather(1, order_BK)
+
+    def found(self) -> Tensor:
+        """int64 (Q, k), nearest first."""
+        return torch.where(self.best_QK == -torch.inf, -1, self.row_QK)
 
 
 def _hide(score_BN: Tensor, own_B: Tensor) -> None:

@@ -49,7 +49,7 @@ def _trained(values: Values, output: storage.OutputDir, device: torch.device, lo
         spec, output, stamp(learn.place), start=values["start_epoch"], loss_scale=values["scale"], log=log
     )
     log(f"learn {learn.place}: {len(learn):,} x {learn.dim}; param_list {' '.join(map(str, values['param_list']))}")
-    partition = training.run(replace(Learning.of(spec), device=device))
+    partition = training.run(replace(Learning.of(spec), device=device, devices=(device,)))
     output.sync()
     route = Route.learned(partition, device)
     _judged(values, output, route, data, device, log, "ranked by the network", _digest(output.address))
