@@ -4,6 +4,7 @@ Shapes: Q queries, K neighbours, S shards.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from kinsight import storage
 from kinsight.errors import DataError, RunError, SpecError
 from kinsight.indexing.cluster import connect
+from kinsight.indexing.filters import Where
 from kinsight.indexing.index import Hits, Index
 from kinsight.indexing.shards import Shard, ShardsHeader, read_shards
 from kinsight.neighbors.vectors import row_norms
@@ -22,33 +24,49 @@ from kinsight.neighbors.vectors import row_norms
 Answer = tuple[np.ndarray, np.ndarray]
 
 
+@dataclass(frozen=True)
+class Asked:
+    """How a search is to be done: as `Index.where` and `Index.at` take it."""
+
+    where: Where | None = None
+    recall: float | None = None
+
+
 class ShardSearcher:
     """On a worker: one shard, opened."""
 
-    def __init__(self, address: str) -> None:
-        self._index = Index.open(address)
-        self._gallery = self._index.gallery
+    def __init__(self, address: str, mapped: bool = False) -> None:
+        self._index = Index.open(address, mapped=mapped)
+        self._longest = self._index.gallery.longest
+        self._restricted: tuple[Asked, Index] = (Asked(), self._index)
 
     def facts(self) -> dict[str, Any]:
         """What must fit the other shards, and the length of the longest vector."""
         index = self._index
         return {
             "rows": index.num_rows, "dim": index.dim, "metric": index.metric, "model_hash": index.model_hash,
-            "longest": self._gallery.longest,
+            "longest": self._longest,
         }  # fmt: skip
 
     def be_part(self, longest: float) -> None:
         """Reckon similarities as in a whole whose longest vector has this length."""
-        self._gallery = self._gallery.within(longest)
+        self._longest = longest
 
-    def search(self, query_QD: np.ndarray, k: int) -> Answer:
+    def search(self, query_QD: np.ndarray, k: int, asked: Asked) -> Answer:
         """(similarity_QK float64, row_QK int64 of this shard)."""
-        query = torch.from_numpy(np.array(query_QD))
-        if self._index.structure is None:
-            similarity_QK, row_QK, _ = self._gallery.nearest(query, k)
+        query, index = torch.from_numpy(np.array(query_QD)), self._as_asked(asked)
+        if index.structure is None or not len(index):
+            similarity_QK, row_QK, _ = index.gallery.within(self._longest).nearest(query, k)
             return similarity_QK.numpy(), row_QK.numpy()
-        hits = self._index.search(query, k)
+        hits = index.search(query, k)
         return hits.similarity_QK.double().numpy(), hits.row_QK.numpy()
+
+    def _as_asked(self, asked: Asked) -> Index:
+        """The last one is kept: filters and levels are taken once."""
+        if asked != self._restricted[0]:
+            index = self._index if asked.where is None else self._index.where(asked.where)
+            self._restricted = (asked, index if asked.recall is None else index.at(asked.recall))
+        return self._restricted[1]
 
     def items(self, row_M: np.ndarray) -> pa.Table:
         """Items at rows of this shard."""
@@ -67,18 +85,25 @@ class Shards:
 
     @classmethod
     def open(
-        cls, address: storage.AddressLike, *, cluster: str | None = None, cpus: float = 1, timeout_s: float = 300
+        cls,
+        address: storage.AddressLike,
+        *,
+        cluster: str | None = None,
+        cpus: float = 1,
+        timeout_s: float = 300,
+        mapped: bool = False,
     ) -> "Shards":
         """The index in shards at an address, each shard in memory of some machine of the cluster.
 
         cluster: as in `build_shards`. cpus: that the cluster reserves for a shard. timeout_s: of each answer.
+        mapped: as in `Index.open`.
         Raises StorageError, DataError naming a shard that does not fit, RunError naming one that cannot be opened.
         """
         place = storage.Address.parse(address)
         header = read_shards(place)
         ray = connect(cluster)
         kind = ray.remote(num_cpus=cpus)(ShardSearcher)
-        actors = [kind.remote(str(place.child(shard.name))) for shard in header.shards]
+        actors = [kind.remote(str(place.child(shard.name)), mapped) for shard in header.shards]
         found = cls(place, header, ray, actors, timeout_s)
         try:
             found._agree()
@@ -90,16 +115,17 @@ class Shards:
     def __len__(self) -> int:
         return self.header.rows
 
-    def search(self, query_QD: Tensor, k: int) -> Hits:
+    def search(self, query_QD: Tensor, k: int, *, where: Where | None = None, recall: float | None = None) -> Hits:
         """The k most similar items of each query, equal similarities by lower row; rows are those of the whole.
 
-        Of kind flat the answer is, to the last bit, that of one index of all vectors. Raises SpecError for k below 1,
-        DataError as `Index.search`, RunError naming a shard that is lost or does not answer.
+        where, recall: as `Index.where` and `Index.at` take them; each shard has levels of its own.
+        Of kind flat the answer, without `where`, is to the last bit that of one index of all vectors. Raises SpecError
+        for k below 1, SpecError and DataError as `Index.search`, RunError naming a shard that is lost or silent.
         """
         if k < 1:
             raise SpecError("index.k", "must be at least 1", field=f"k={k}")
         query_QD = self._checked(query_QD)
-        answers: list[Answer] = self._ask("search", self._ray.put(query_QD.numpy()), k)
+        answers: list[Answer] = self._ask("search", self._ray.put(query_QD.numpy()), k, Asked(where, recall))
         similarity_QM = np.concatenate([similarity_QK for similarity_QK, _ in answers], axis=1)
         row_QM = np.concatenate(
             [
@@ -179,6 +205,8 @@ class Shards:
             except GetTimeoutError:
                 raise self._lost(shard, f"has not answered for {self._timeout_s:g} s") from None
             except RayTaskError as error:
+                if isinstance(error.cause, SpecError | DataError):  # of what was asked: every shard says the same
+                    raise error.cause from None
                 raise self._lost(shard, f"failed: {str(error.cause).splitlines()[0]}") from None
             except RayActorError as error:
                 raise self._lost(shard, f"is lost: {_reason(error)}") from None

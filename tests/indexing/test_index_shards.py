@@ -83,6 +83,22 @@ def test_shards_find_what_one_flat_index_finds_bit_for_bit_until_one_is_lost(bui
         shards.search(queries(), 3)
 
 
+def test_filters_find_in_shards_what_they_find_in_one(built: Path, emb: Path) -> None:
+    build(_spec(emb, emb.parent / "whole", metric="ip"))
+    one = Index.open(emb.parent / "whole")
+    with Shards.open(built, cpus=0.5) as shards:
+        for skus in (["s3", "s1700", "s2990"], ["s3"], [f"s{row}" for row in range(0, 3001, 2)]):
+            where = {"sku": skus}
+            found, expected = shards.search(queries(), 5, where=where), one.where(where).search(queries(), 5)
+            assert torch.equal(found.row_QK, expected.row_QK)
+            torch.testing.assert_close(found.similarity_QK, expected.similarity_QK, rtol=1e-5, atol=1e-4)
+        with pytest.raises(SpecError, match="is no column of the index"):
+            shards.search(queries(), 5, where={"colour": "red"})
+        with pytest.raises(SpecError, match="recall"):
+            shards.search(queries(), 5, recall=0.9)
+        assert len(shards.search(queries(), 5).row_QK)
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_parts_reckon_as_the_whole(metric: Metric, tmp_path: Path) -> None:
     """What the actors do, in this process."""
@@ -144,6 +160,31 @@ def test_shards_of_another_partition_are_not_taken_over(tmp_path: Path) -> None:
     for number in (0, 1):
         shard = Index.open(tmp_path / "shards" / f"shard-{number:05d}")
         assert isinstance(shard.structure, Learned) and shard.structure.partition.header.lists == 16
+
+
+def test_learned_shards_search_at_a_recall_among_some_and_on_disk(tmp_path: Path) -> None:
+    np.save(tmp_path / "vectors.npy", grouped(2000))
+    learned = {"vectors": str(tmp_path / "vectors.npy"), "output": str(tmp_path / "part"), "lists": 16, "held_out": 100}
+    learn(learned | {"fit": {"epochs": 2}, "device": "cpu"})
+    emb = store(tmp_path / "emb", grouped(2000), extra={"half": ["ab"[row % 2] for row in range(2000)]})
+    index = {"payload": "sq8", "recall": 0.9}
+    build_shards(_spec(emb, tmp_path / "shards", partition=str(tmp_path / "part"), index=index), 2)
+    build(_spec(emb, tmp_path / "one"))
+    one = Index.open(tmp_path / "one")
+    exact_QK = one.search(queries(), 10).row_QK
+    with Shards.open(tmp_path / "shards", cpus=0.5, mapped=True) as shards:
+        found = [
+            float(
+                (shards.search(queries(), 10, recall=recall).row_QK[:, :, None] == exact_QK[:, None])
+                .any(2)
+                .float()
+                .mean()
+            )
+            for recall in (0.8, 0.99)
+        ]
+        assert found[1] >= 0.95 and found[0] <= found[1]
+        halves = shards.search(queries(), 10, where={"half": "a"}, recall=0.99)
+        assert (halves.row_QK % 2 == 0).all()
 
 
 def test_what_is_overwritten_stays_until_the_new_shards_are_there(tmp_path: Path) -> None:
