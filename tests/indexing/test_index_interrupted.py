@@ -12,18 +12,31 @@ import pytest
 from index_cases import built, grouped, store
 
 from kinsight.indexing import Index, build, delete
+from kinsight.partition import learn
 
-JOBS = ["add", *(pytest.param(job, marks=pytest.mark.slow) for job in ("build", "delete", "compact", "merge"))]
+JOBS = [
+    pytest.param(kind, job, marks=() if (kind, job) == ("ivf", "add") else pytest.mark.slow)
+    for kind in ("ivf", "learned")
+    for job in ("add", "build", "delete", "compact", "merge")
+]
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two indexes with deleted items, and embeddings to be added."""
+def start(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """Two indexes of a kind with deleted items, and embeddings to be added."""
     start = tmp_path_factory.mktemp("interrupted") / "start"
+    settings: dict[str, Any] = {"index": {"kind": "ivf", "lists": 4}}
+    if request.param == "learned":
+        np.save(start.parent / "learn.npy", grouped(1000, seed=2))
+        partition = {"vectors": str(start.parent / "learn.npy"), "output": str(start.parent / "part"), "lists": 8}
+        learn(partition | {"fit": {"epochs": 2}, "held_out": 100, "device": "cpu"})
+        copies = {"budget": 0.5, "rule": "probability"}
+        index = {"payload": "sq8", "nprobe": 4, "refine": 4, "copies": copies}
+        settings = {"partition": str(start.parent / "part"), "index": index}
     for number, name in enumerate("ab"):
         emb = store(start / f"emb-{name}", grouped(400, seed=number), first=400 * number)
         spec = {"embeddings": str(emb), "output": str(start / name), "id_column": "uri"}
-        build(spec | {"index": {"kind": "ivf", "lists": 4}})
+        build(spec | settings)
         uris = [f"images/{row}.png" for row in range(400 * number, 400 * number + 100)]
         delete({"index": str(start / name), "ids": uris})
     store(start / "more", grouped(100, seed=7), first=5000)
@@ -45,7 +58,7 @@ def outcome(start: Path, job: str) -> dict[str, Any]:
     return json.loads(run.stdout)
 
 
-@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.parametrize(("start", "job"), JOBS, indirect=["start"])
 def test_a_writer_killed_at_any_moment_and_without_room(job: str, start: Path) -> None:
     found = outcome(start, job)
     assert found["moments"] >= 8

@@ -49,13 +49,13 @@ class Kinsight(System):
         """
         if dim > _LONG:
             return [(96, 1, "sq8"), (128, 1, "sq8")]
-        return [(None, 1, "fastscan"), (None, 2, "fastscan")]
+        return [(None, 1, "fastscan"), (None, 2, "fastscan"), (dim // 2, 1, "fastscan")]
 
     @classmethod
     def knobs(cls, build: Settings, rows: int) -> list[Settings]:
         coarse = build["payload"] == "fastscan", build["components"] is not None
         least, usual = {
-            (False, False): (1.5, 2.0), (False, True): (3.0, 6.0), (True, False): (5.0, 9.0), (True, True): (8.0, 15.0)
+            (False, False): (1.5, 2.0), (False, True): (3.0, 6.0), (True, False): (5.0, 9.0), (True, True): (6.0, 12.0)
         }[coarse]  # fmt: skip
         return [
             {"refine": least, "by": "lists"},
