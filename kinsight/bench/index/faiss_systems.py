@@ -147,7 +147,7 @@ class IvfFastScan(IvfFlat):
 
     @classmethod
     def knobs(cls, build: Settings, rows: int) -> list[Settings]:
-        return [{"refine": factor} for factor in (2, 4, 8)]
+        return [{"refine": factor} for factor in (2, 4, 8, 16)]
 
     def load(self, build: Settings, place: Path) -> None:
         super().load(build, place)
