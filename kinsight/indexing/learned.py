@@ -26,6 +26,7 @@ _AT_ONCE = 4096
 _SCORES = 2**25  # of lists, held at once: 128 MB
 _TRAIN_PER_CODE = 64
 _SQ8_TRAIN = 100_000
+_QUERIES_AT_ONCE = 3  # each by one thread; faiss's default leaves that to who calls it, and takes one thread
 _BY_QUERY = 11  # one query after the other, candidates in a reservoir: with some dozens of them a third quicker
 
 
@@ -149,6 +150,8 @@ class Learned(Structure):
         if self.settings.payload == "fastscan":
             self._scanned = faiss.IndexIVFPQFastScan(self.faiss)
             self._scanned.implem = _BY_QUERY
+        else:
+            self._scanned.parallel_mode = _QUERIES_AT_ONCE
 
     def _lists(self, routed_BR: Tensor, effort: int) -> Tensor:
         """The lists of each query, those of most expected yield first: int64 (B, P), -1 behind those it needs."""

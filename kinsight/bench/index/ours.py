@@ -21,7 +21,15 @@ from kinsight.indexing.learned import Learned
 from kinsight.indexing.settings import Level
 from kinsight.partition import learn
 
-_LONG = 256
+_SHORT, _LONG = 96, 256  # dimensions
+_REFINE: dict[tuple[str, bool], tuple[float, ...]] = {
+    ("flat", False): (1.0, 1.5),
+    ("flat", True): (3.0, 6.0),
+    ("sq8", True): (3.0, 6.0),
+    ("fastscan", False): (5.0, 9.0, 16.0),
+    ("fastscan", True): (6.0, 12.0, 20.0),
+}
+"""Candidates tried, as multiples of the results, by payload and whether it holds components alone."""
 
 
 class Kinsight(System):
@@ -45,23 +53,17 @@ class Kinsight(System):
     @classmethod
     def ways(cls, dim: int) -> list[tuple[int | None, float, str]]:
         """Components, lists as multiples of twice the root of the number of vectors, payload. Short vectors are
-        quickest in codes, of long ones the components.
+        quickest in codes, or as they are; of long ones the components.
         """
         if dim > _LONG:
             return [(96, 1, "sq8"), (128, 1, "sq8")]
-        return [(None, 1, "fastscan"), (None, 2, "fastscan"), (dim // 2, 1, "fastscan")]
+        short = (dim // 2, 1, "fastscan") if dim >= _SHORT else (None, 2, "flat")
+        return [(None, 1, "fastscan"), (None, 2, "fastscan"), short]
 
     @classmethod
     def knobs(cls, build: Settings, rows: int) -> list[Settings]:
-        coarse = build["payload"] == "fastscan", build["components"] is not None
-        least, usual = {
-            (False, False): (1.5, 2.0), (False, True): (3.0, 6.0), (True, False): (5.0, 9.0), (True, True): (6.0, 12.0)
-        }[coarse]  # fmt: skip
-        return [
-            {"refine": least, "by": "lists"},
-            {"refine": usual, "by": "lists"},
-            {"refine": usual, "by": "mass"},
-        ]
+        factors = _REFINE[build["payload"], build["components"] is not None]
+        return [{"refine": factor, "by": "lists"} for factor in factors] + [{"refine": factors[1], "by": "mass"}]
 
     @classmethod
     def efforts(cls, build: Settings, rows: int) -> Sequence[int]:
@@ -145,4 +147,5 @@ class KinsightFlat(Kinsight):
 
     @classmethod
     def ways(cls, dim: int) -> list[tuple[int | None, float, str]]:
-        return [(64, 2, "flat"), (96 if dim > _LONG else 64, 4, "flat")]
+        kept = 64 if dim >= _SHORT else None
+        return [(kept, 2, "flat"), (96 if dim > _LONG else kept, 4, "flat")]
