@@ -8,7 +8,8 @@ import pyarrow as pa
 from pyarrow import csv as pa_csv
 from pyarrow import parquet as pa_parquet
 
-from kinsight.data.sources.columns import parsed_table, wanted_columns
+from kinsight.data.sources.columns import GROUP, parsed_table, wanted_columns
+from kinsight.data.sources.label_columns import chosen_columns
 from kinsight.data.sources.lines import ListFile, empty_list, find_list, read_lines
 from kinsight.data.sources.parsed import Parsed
 from kinsight.errors import DataError
@@ -22,7 +23,8 @@ def read_csv(source: Csv, *, labelled: bool) -> Parsed:
     file = find_list(source.path)
     delimiter, names = _header(file, source.image_column)
     wanted_columns(source, names, file.name, labelled=labelled)
-    texts = {source.image_column, source.label_column} & set(names)
+    labels = chosen_columns(source.label_columns or [], names, (source.image_column, source.group_column or GROUP))
+    texts = {source.image_column, *(labels if source.label_columns else [source.label_column])} & set(names)
     options = pa_csv.ConvertOptions(
         column_types={name: pa.string() for name in texts}, strings_can_be_null=True, null_values=[""]
     )
