@@ -36,7 +36,8 @@ class Temperature:
 class Reliability:
     """Made by `reliability`.
 
-    edge_K1: float64 (K+1,); count_K: int64; confidence_K, accuracy_K: means, float64, NaN where empty. ece: expected calibration error, the bins' gaps weighted by their entries.
+    edge_K1: float64 (K+1,); count_K: int64; confidence_K, accuracy_K: means, float64, NaN where empty.
+    ece: expected calibration error, the bins' gaps weighted by their entries.
     """
 
     edge_K1: Tensor

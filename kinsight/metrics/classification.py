@@ -18,11 +18,11 @@ _CELLS = 2**24  # scores compared at a time
 
 
 class Confusion(NamedTuple):
-    """`count` images of class `true` were taken for class `predicted`."""
+    """`images` images of class `true` were taken for class `predicted`."""
 
     true: int
     predicted: int
-    count: int
+    images: int
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class ClassificationResult:
         pair_M, count_M = (self.label_N[wrong_N] * classes + self.predicted_N[wrong_N]).unique(return_counts=True)
         order_M = count_M.argsort(descending=True, stable=True)[:most]
         found = zip(pair_M[order_M].tolist(), count_M[order_M].tolist(), strict=True)
-        return [Confusion(*divmod(pair, classes), count) for pair, count in found]
+        return [Confusion(pair // classes, pair % classes, images) for pair, images in found]
 
 
 def classification_metrics(

@@ -77,7 +77,7 @@ def test_the_most_confused_classes_come_first():
     label_N = torch.tensor([0, 0, 0, 0, 1, 1, 2])
     found = classification_metrics(torch.eye(3)[predicted], label_N)
     assert [tuple(one) for one in found.confusions(10)] == [(0, 1, 2), (1, 2, 2), (0, 2, 1), (2, 0, 1)]
-    assert found.confusions(1)[0].count == 2
+    assert found.confusions(1)[0].images == 2
 
 
 def test_one_class_and_one_image():
