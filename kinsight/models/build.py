@@ -57,6 +57,8 @@ def build_network(
     """
     name, layout = _plan(spec.backbone, image)
     _check(spec, layout, asked)
+    if fill and name.is_ours and (note := backbones.size_note(name, image.image_size)):
+        _log.warning(note)
     own_pooling = isinstance(spec.neck, CgdNeck)
     with _seeded(seed):
         pool = None if own_pooling else pooling.build_pooling(spec.pooling, layout, name.name)
