@@ -5,6 +5,7 @@ padding falls on the right and below, so that weights of that network compute th
 """
 
 from collections import OrderedDict
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -90,14 +91,19 @@ def _halving(dim: int, three: tuple[int, int], twice: tuple[int, int]) -> _Branc
     )
 
 
+def _halving_conv(before: int, after: int, side: int, groups: int = 1) -> nn.Conv2d:
+    conv: Any = Conv2dSame(before, after, side, 2, groups=groups, bias=False)
+    return conv
+
+
 class _ConvNorm(nn.Module):
     def __init__(self, before: int, after: int, side: int, stride: int = 1) -> None:
         super().__init__()
         # At stride 1 an odd side pads both ends alike, which torch does by itself.
-        self.conv: nn.Conv2d = (
+        self.conv = (
             nn.Conv2d(before, after, side, padding=side // 2, bias=False)
             if stride == 1
-            else Conv2dSame(before, after, side, stride, bias=False)
+            else _halving_conv(before, after, side)
         )
         self.norm = nn.BatchNorm2d(after, eps=_EPS)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
@@ -111,7 +117,7 @@ class _SeparableConv(nn.Module):
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
-        self.depthwise: nn.Conv2d = Conv2dSame(before, before * 8, 7, 2, groups=before, bias=False)
+        self.depthwise = _halving_conv(before, before * 8, 7, groups=before)
         self.conv = nn.Conv2d(before * 8, after, 1)
         nn.init.kaiming_normal_(self.depthwise.weight, nonlinearity="linear")
         nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")

@@ -1,5 +1,6 @@
 """The fourteen networks of TF-Slim: published shapes and numbers of weights, picture sizes, weights from a store."""
 
+import functools
 import logging
 from pathlib import Path
 
@@ -51,12 +52,16 @@ def test_number_of_weights(spelling: str) -> None:
     assert ours + (dim + 1) * classes == published
 
 
+def _keep_shape(shapes: dict[str, torch.Size], name: str, _: nn.Module, __: object, output: torch.Tensor) -> None:
+    shapes[name] = output.shape[1:]
+
+
 def test_inception_v2_has_the_published_shapes() -> None:
     shapes: dict[str, torch.Size] = {}
     with torch.device("meta"):
         net = build(resolve("inception_v2"), in_chans=3, image_size=224)
         for name, layer in net.named_children():
-            layer.register_forward_hook(lambda _, __, y, name=name: shapes.__setitem__(name, y.shape[1:]))
+            layer.register_forward_hook(functools.partial(_keep_shape, shapes, name))
         net(torch.empty(2, 3, 224, 224))
     assert {name: (shape[1], shape[0]) for name, shape in shapes.items()} == {
         "conv_1a": (112, 64), "pool_2a": (56, 64), "conv_2b": (56, 64), "conv_2c": (56, 192), "pool_3a": (28, 192),
