@@ -9,6 +9,8 @@ import pyarrow as pa
 from kinsight.data.arrow import pc
 from kinsight.data.labels import NUMBERED, Numbering, number_labels, refuse_header
 from kinsight.data.records import Records
+from kinsight.data.sources.coco import read_coco
+from kinsight.data.sources.easyvision import read_easyvision_csv
 from kinsight.data.sources.folder import read_folder
 from kinsight.data.sources.image_list import read_image_list
 from kinsight.data.sources.itag import read_itag
@@ -16,6 +18,8 @@ from kinsight.data.sources.parsed import Parsed
 from kinsight.data.sources.paths import resolve_paths, root_of
 from kinsight.data.sources.sop import read_sop
 from kinsight.data.sources.table import read_csv, read_parquet
+from kinsight.data.sources.tfrecord import read_tfrecord
+from kinsight.data.sources.voc import read_voc
 from kinsight.data.values import grouping_values
 from kinsight.specs.data import (
     Coco,
@@ -87,6 +91,14 @@ def _parse(source: Source, *, labelled: bool, num_classes: int | None) -> Parsed
             return read_csv(source, labelled=labelled)
         case Parquet():
             return read_parquet(source, labelled=labelled)
+        case TFRecord():
+            return read_tfrecord(source, labelled=labelled, num_classes=num_classes)
+        case EasyVisionCsv():
+            return read_easyvision_csv(source, labelled=labelled)
+        case Coco():
+            return read_coco(source, labelled=labelled)
+        case Voc():
+            return read_voc(source, labelled=labelled)
         case _:
             assert_never(source)
 
