@@ -20,6 +20,7 @@ _RESUMABLE = (
     "compare",
     "demo",
     "embed",
+    "predict",
     "partition",
     "partition evaluate",
     "index build",

@@ -30,6 +30,7 @@ class Command:
 
 COMMANDS: dict[str, Command] = {
     "compat": Command("run a documented command line of another system", "kinsight.compat:run"),
+    "pai": Command("run a documented command of PAI's image classification", "kinsight.compat.pai.command:run"),
 }
 
 JOBS: dict[str, Job] = {
@@ -44,6 +45,9 @@ JOBS: dict[str, Job] = {
         "measure retrieval and verification", "kinsight.specs.evaluate:EvaluateSpec", "kinsight.evaluation.evaluate:run"
     ),
     "embed": Job("turn images into vectors", "kinsight.specs.evaluate:EmbedSpec", "kinsight.evaluation:embed"),
+    "predict": Job(
+        "say what images show, by a classifier", "kinsight.specs.predict:PredictSpec", "kinsight.predicting:predict"
+    ),
     "search": Job(
         "find the nearest items of an index", "kinsight.specs.search:SearchSpec", "kinsight.serving.search_job:run"
     ),
