@@ -76,6 +76,9 @@ class ValidateSpec(Spec):
         default=None, ge=1, description="optimizer steps between validations, instead of every_epochs"
     )
     batch_size: int = Field(default=256, ge=1, description="images per forward pass in validation")
+    images: int | None = Field(
+        default=None, ge=1, description="validation images that are used, the first so many; null: all"
+    )
     keep: Literal["best", "last"] = Field(
         default="best", description="which model becomes the bundle: the best by validation, or the one at the end"
     )
