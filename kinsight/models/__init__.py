@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kinsight.models.artefact import BundleHeader, Task, load_header, write_calibration, write_thresholds
-    from kinsight.models.build import Initial, backbone_dim, build_backbone, build_network, check_model
+    from kinsight.models.build import (
+        Initial,
+        backbone_dim,
+        build_backbone,
+        build_network,
+        check_model,
+        natural_embedding_dim,
+    )
     from kinsight.models.bundle import Bundle, load_bundle, make_header, save_bundle
     from kinsight.models.classifier import Classifier, ClassifierForm
     from kinsight.models.network import EmbeddingNet, TaggedParameter
@@ -22,6 +29,7 @@ _HOME = {
     "build_backbone": "build",
     "build_network": "build",
     "check_model": "build",
+    "natural_embedding_dim": "build",
     "Bundle": "bundle",
     "load_bundle": "bundle",
     "make_header": "bundle",
@@ -58,6 +66,7 @@ __all__ = [
     "load_bundle",
     "load_header",
     "make_header",
+    "natural_embedding_dim",
     "save_bundle",
     "write_calibration",
     "write_thresholds",

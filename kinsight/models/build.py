@@ -91,6 +91,11 @@ def backbone_dim(backbone: str, image: ImageSpec) -> int:
     return _plan(backbone, image)[1].dim
 
 
+def natural_embedding_dim(spec: ModelSpec, image: ImageSpec) -> int:
+    """Length of the pooled features, which are the embedding without a neck. Raises SpecError as `build_network`."""
+    return pooling.pooled_dim(spec.pooling, _plan(spec.backbone, image)[1])
+
+
 def check_model(spec: ModelSpec, image: ImageSpec, *, asked: bool = False) -> None:
     """What `build_network` checks before it makes weights, for a look ahead of any work. Raises SpecError."""
     name, layout = _plan(spec.backbone, image)

@@ -19,6 +19,7 @@ from kinsight.reports.evaluated import Report, Trained
 from kinsight.reports.page import write_report
 from kinsight.specs.evaluate import EvaluateSpec
 from kinsight.specs.train import TrainSpec
+from kinsight.training.classified import logits_of, measured_end, truth
 from kinsight.training.record import read_rows
 from kinsight.training.run_folder import RunFolder
 from kinsight.training.setup import Prepared
@@ -34,6 +35,8 @@ def conclude(prepared: Prepared, run: RunFolder, broken: Broken, stop: StopReque
     the run ends well. Raises InterruptedRun when `stop` was asked for, StorageError.
     """
     spec = prepared.spec
+    if spec.task != "metric":
+        return _conclude_classes(prepared, run, broken, stop)
     needed = spec.report is not None or spec.validate_.write_thresholds
     side = _embed_best(prepared, run, broken) if needed else None
     if not is_main():
@@ -55,6 +58,34 @@ def conclude(prepared: Prepared, run: RunFolder, broken: Broken, stop: StopReque
         report = _report(prepared, run, side, found, missing, broken)
         write_report(run.path, report, spec.report, device=prepared.device, told=spec.output)
     return {"metrics": clean(found.metrics), "not_measurable": found.reasons} if found is not None else None
+
+
+def _conclude_classes(prepared: Prepared, run: RunFolder, broken: Broken, stop: StopRequest) -> dict[str, Any] | None:
+    """The same for classifiers."""
+    spec, loader = prepared.spec, prepared.validation
+    metrics: dict[str, float] = {}
+    missing = "Not measured: this training had no validation images. Set data.validation for the next one."
+    if loader is not None:
+        best = load_bundle(run.best)
+        net = best.net.to(prepared.device)
+        with prepared.children.starting():
+            batch_size = spec.validate_.batch_size
+            found = embed_records(net, loader, prepared.device, prepared.arithmetic, batch_size=batch_size)
+        if is_main():
+            _unless_stopped(stop, spec)
+            assert best.classifier is not None, "these tasks have one"
+            logits_NC = logits_of(best.classifier, found.emb_ND)
+            target = truth(spec.task, loader.records, found.index_N)
+            uris = [loader.records.uri(index) for index in found.index_N]
+            metrics = measured_end(run.best, logits_NC, target, uris, keep=spec.validate_.write_thresholds)
+            missing = "On the validation images: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+    if not is_main():
+        return None
+    if spec.report is not None:
+        _unless_stopped(stop, spec)
+        report = _report(prepared, run, None, None, missing, broken)
+        write_report(run.path, report, spec.report, device=prepared.device, told=spec.output)
+    return {"metrics": clean(metrics), "not_measurable": {}} if metrics else None
 
 
 _NO_VALIDATION = (
@@ -126,7 +157,7 @@ def _report(
             if shown is not None
             else "."
         ),
-        trained=Trained(read_rows(run.path), spec.validate_.metric if side is not None else None),
+        trained=Trained(read_rows(run.path), spec.validate_.metric if prepared.validation is not None else None),
         evaluated=shown,
         missing=missing,
         facts=facts(known),
