@@ -179,6 +179,5 @@ class _Job:
             progress.warn(f"{address}: {reason}")
         if count > len(self.failed[:_NAMED]):
             progress.warn(f"{count:,} images have no answer in all, their lines say why (error)")
-        progress.say(
-            f"predicted   {len(self.records) - count:,} of {len(self.records):,} images in {self.parts.output}"
-        )
+        answered, total = len(self.records) - count, len(self.records)
+        progress.say(f"predicted   {answered:,} of {total:,} images in {self.parts.output}")
