@@ -33,9 +33,13 @@ class MultiHot:
     @property
     def known_C(self) -> npt.NDArray[np.int64]:
         """Images of which it is known whether they show a class."""
-        images = len(self._rows[0][1][0]) - 1
-        unknown_M = self._rows[1][1][1] if len(self._rows) > 1 else np.zeros(0, np.int64)
-        return images - np.bincount(unknown_M, minlength=self.num_classes)
+        known_C = np.full(self.num_classes, len(self._rows[0][1][0]) - 1)
+        if len(self._rows) > 1:
+            (start_N1, label_M), (unknown_N1, unknown_M) = (flat for _, flat in self._rows)
+            rows_M, rows_U = (np.repeat(np.arange(len(n) - 1), np.diff(n)) for n in (start_N1, unknown_N1))
+            hidden = np.setdiff1d(rows_U * self.num_classes + unknown_M, rows_M * self.num_classes + label_M)
+            known_C -= np.bincount(hidden % self.num_classes, minlength=self.num_classes)
+        return known_C
 
 
 def _flat(lists: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
