@@ -48,6 +48,9 @@ JOBS: dict[str, Job] = {
     "predict": Job(
         "say what images show, by a classifier", "kinsight.specs.predict:PredictSpec", "kinsight.predicting:predict"
     ),
+    "convert": Job(
+        "write labelled images in another form", "kinsight.specs.convert:ConvertSpec", "kinsight.converting:convert"
+    ),
     "search": Job(
         "find the nearest items of an index", "kinsight.specs.search:SearchSpec", "kinsight.serving.search_job:run"
     ),
