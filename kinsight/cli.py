@@ -20,6 +20,7 @@ _RESUMABLE = (
     "compare",
     "demo",
     "embed",
+    "convert",
     "predict",
     "partition",
     "partition evaluate",

@@ -5,8 +5,8 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 
 from kinsight.data.decode import BrokenImage
-from kinsight.data.piece_address import split_piece
 from kinsight.data.one_image import read_image, read_span
+from kinsight.data.piece_address import split_piece
 
 _GAP_BYTES = 256 << 10  # read along rather than asked for again: less than a round trip costs
 _RUN_BYTES = 4 << 20  # more than that is asked for in several requests, which travel side by side

@@ -13,8 +13,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kinsight.data.records import Records
 from kinsight.data.reading import any_remote
+from kinsight.data.records import Records
 from kinsight.errors import RunError
 
 Block = TypeVar("Block")

@@ -23,8 +23,8 @@ class ToImageList(Spec):
     kind: Literal["image-list"] = "image-list"
     copy_images: bool = Field(
         default=False,
-        description="write all images below images/; else only those that shrink or lie inside other files, and name the "
-        "others where they are",
+        description="write all images below images/; else only those that shrink or lie inside other files: the others "
+        "are named where they are",
     )
 
 
@@ -65,11 +65,15 @@ class ConvertSpec(Spec):
     quality: int = Field(default=95, ge=1, le=100, description="of JPEGs that are encoded anew")
     per_file: int = Field(default=128, ge=1, description="images in a file")
     test_ratio: float = Field(
-        default=0.0, ge=0, lt=1, description="share of the images for testing, the same of each label as far as possible"
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of the images for testing, the same of each label as far as possible",
     )
     shuffle: bool = Field(default=True, description="mix the order of the images, so that each file holds all kinds")
     unlabelled: Literal["error", "leave-out", "keep"] = Field(
-        default="error", description="images without any label: an error, left out, or kept (they show none of the labels)"
+        default="error",
+        description="images without any label: an error, left out, or kept (they show none of the labels)",
     )
     workers: int = Field(default=8, ge=0, le=256, description="processes that read and write; 0: none beside this one")
     max_broken: float = Field(default=0.01, ge=0, le=1, description="share of unusable images that stops the job")
@@ -77,9 +81,10 @@ class ConvertSpec(Spec):
 
     @model_validator(mode="after")
     def _effective(self) -> "ConvertSpec":
-        if "quality" in self.model_fields_set and self.max_image_size is None:
+        fields = type(self).model_fields  # a printed spec names every field
+        if self.quality != fields["quality"].default and self.max_image_size is None:
             raise ValueError("quality has no effect without max_image_size: no image is encoded anew")
-        if "per_file" in self.model_fields_set and isinstance(self.to, ToImageList):
+        if self.per_file != fields["per_file"].default and isinstance(self.to, ToImageList):
             raise ValueError("per_file has no effect on an image list, which is one file")
         if "/" in self.prefix:
             raise ValueError("prefix is the beginning of a name; put folders into output")

@@ -56,7 +56,7 @@ class _Columns(_Listed):
 
     @model_validator(mode="after")
     def _one_way_to_label(self) -> "_Columns":
-        if self.label_columns is not None and "label_column" in self.model_fields_set:
+        if self.label_columns is not None and self.label_column != type(self).model_fields["label_column"].default:
             raise ValueError("label_column and label_columns are two ways to say the same: set one of them")
         return self
 
@@ -89,15 +89,16 @@ class TFRecord(Spec):
         description="feature with the class names, as many as there are labels; null, or absent there: none",
     )
     format_key: str | None = Field(
-        default="image/format", description="feature with the image's format, which must be one that is read; null: none"
+        default="image/format",
+        description="feature with the image's format, which must be one that is read; null: none",
     )
     label_offset: int = Field(
         default=0, ge=-1_000_000, le=1_000_000, description="what the first class's number is in the files: 0 or 1"
     )
     label_map: str | None = Field(
         default=None,
-        description="address of the class names by number: pbtxt (item {id, name}), JSON, or text (`1: cat`, or a name a "
-        "line from label_offset on)",
+        description="address of the class names by number: pbtxt (item {id, name}), JSON, or text (`1: cat`, or a name "
+        "a line from label_offset on)",
     )
 
 

@@ -71,7 +71,9 @@ def _names(categories: list[dict[str, Any]], name: str) -> dict[int, str]:
     for category in categories:
         number, text = category.get("id"), category.get("name")
         if not isinstance(number, int) or not isinstance(text, str) or number in name_of or text in name_of.values():
-            raise _bad(name, f"category {category}: its id or name is missing, or another's", "number and name each once")
+            raise _bad(
+                name, f"category {category}: its id or name is missing, or another's", "number and name each once"
+            )
         name_of[number] = text
     return name_of
 

@@ -71,7 +71,7 @@ def _read_line(text: str, file: ListFile, number: int) -> tuple[_Line, bool]:
     cells = _quoted_cells(text)
     begin = text.find("{")
     if begin < 0:
-        raise _malformed(file, number, text, "there is no {\"url\": ...}")
+        raise _malformed(file, number, text, 'there is no {"url": ...}')
     url_text, result = cells if cells is not None else _split(text[begin:])
     url, whole = _url(url_text)
     if not url:

@@ -7,11 +7,12 @@ import numpy as np
 import pyarrow as pa
 
 from kinsight.data.arrow import pc
+from kinsight.data.labels import LabelKind
 from kinsight.data.sources.parsed import Parsed, strings
 from kinsight.data.sources.paths import IMAGE_SUFFIXES
 from kinsight.data.tfrecord.example import Keys
 from kinsight.data.tfrecord.label_map import own_classes, read_label_map
-from kinsight.data.tfrecord.shard_index import ShardIndex, record_place, shard_index
+from kinsight.data.tfrecord.shard_index import ShardIndex, index_shards, record_place
 from kinsight.data.tfrecord.shards import find_shards
 from kinsight.errors import DataError
 from kinsight.specs.data import TFRecord
@@ -20,7 +21,7 @@ from kinsight.specs.data import TFRecord
 def read_tfrecord(source: TFRecord, *, labelled: bool, num_classes: int | None) -> Parsed:
     """All records of the files. Raises DataError naming file, record and byte; StorageError."""
     keys = Keys(source.image_key, source.label_key, source.text_key, source.format_key)
-    found = _Found.of(shard_index(find_shards(source.path), keys))
+    found = _Found.of(index_shards(find_shards(source.path), keys))
     if not len(found.count_N):
         raise DataError(
             "data.tfrecord-empty", "holds no record", field=source.path, remedy="name files with at least one"
@@ -74,7 +75,9 @@ class _Found:
                 remedy="name files of one kind",
             )
         kind = next(iter(kinds), pa.list_(pa.int64()))
-        table = pa.concat_tables([index.table.set_column(3, "labels", index.table["labels"].cast(kind)) for index in indexes])
+        table = pa.concat_tables(
+            [index.table.set_column(3, "labels", index.table["labels"].cast(kind)) for index in indexes]
+        )
         uris = [pa.repeat(index.shard.address.uri, len(index)) for index in indexes]
         start_S1 = np.cumsum([0, *map(len, indexes)])
         at_N = table["at"].to_numpy()
@@ -106,13 +109,13 @@ class _Found:
                 "data.tfrecord-format",
                 f"{source.format_key!r} says {self.table['format'][first].as_py()!r}, which is no format of images",
                 field=self.place(first),
-                remedy="write the images as JPEG or PNG; if the feature says nothing of the kind, set format_key to null",
+                remedy="write the images as JPEG or PNG; if the feature means something else, set format_key to null",
             )
 
 
 def _labels(
     found: _Found, source: TFRecord, num_classes: int | None
-) -> tuple[pa.ChunkedArray, str, list[str] | None, tuple[str, ...]]:
+) -> tuple[pa.ChunkedArray, LabelKind, list[str] | None, tuple[str, ...]]:
     """Label texts, their kind, names in class order where they are known, and remarks."""
     name_of = read_label_map(source.label_map, source.label_offset) if source.label_map is not None else None
     if found.text_M is not None:
@@ -123,7 +126,12 @@ def _labels(
     assert found.number_M is not None
     if name_of is not None:
         classes, remark = own_classes(name_of, num_classes, f"label_map={source.label_map}")
-        return _named(found, name_of, f"the label map {source.label_map}"), "name", classes, _noted(source.label_map, remark)
+        return (
+            _named(found, name_of, f"the label map {source.label_map}"),
+            "name",
+            classes,
+            _noted(source.label_map, remark),
+        )
     if (low := np.flatnonzero(found.number_M < source.label_offset)).size:
         raise DataError(
             "data.label-range",

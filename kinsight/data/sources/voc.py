@@ -67,7 +67,9 @@ def _names(source: Voc, folder: Address) -> Sequence[str]:
         except StorageError as error:
             if error.code != "storage.not-found":
                 raise
-            raise _bad(str(place), "there is no such list", "set split to the name of a list in ImageSets/Main") from None
+            raise _bad(
+                str(place), "there is no such list", "set split to the name of a list in ImageSets/Main"
+            ) from None
     else:
         try:
             entries = storage.list_files(folder, recursive=False)

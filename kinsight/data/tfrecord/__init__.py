@@ -2,7 +2,7 @@
 
 from kinsight.data.tfrecord.example import Example, Keys, Sample, encode_example, parse_example
 from kinsight.data.tfrecord.framing import frame, read_frames
-from kinsight.data.tfrecord.shard_index import ShardIndex, shard_index
+from kinsight.data.tfrecord.shard_index import ShardIndex, index_shards
 from kinsight.data.tfrecord.shards import find_shards
 
 __all__ = [
@@ -13,7 +13,7 @@ __all__ = [
     "encode_example",
     "find_shards",
     "frame",
+    "index_shards",
     "parse_example",
     "read_frames",
-    "shard_index",
 ]

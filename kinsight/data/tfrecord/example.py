@@ -18,8 +18,14 @@ _FIELD = descriptor_pb2.FieldDescriptorProto
 
 def _message_classes() -> tuple[Any, ...]:
     file = descriptor_pb2.FileDescriptorProto(name="kinsight/tfrecord.proto", package=_PACKAGE, syntax="proto3")
-    for name, kind in (("BytesList", _FIELD.TYPE_BYTES), ("FloatList", _FIELD.TYPE_FLOAT), ("Int64List", _FIELD.TYPE_INT64)):
-        value = file.message_type.add(name=name).field.add(name="value", number=1, type=kind, label=_FIELD.LABEL_REPEATED)
+    for name, kind in (
+        ("BytesList", _FIELD.TYPE_BYTES),
+        ("FloatList", _FIELD.TYPE_FLOAT),
+        ("Int64List", _FIELD.TYPE_INT64),
+    ):
+        value = file.message_type.add(name=name).field.add(
+            name="value", number=1, type=kind, label=_FIELD.LABEL_REPEATED
+        )
         if kind != _FIELD.TYPE_BYTES:
             value.options.packed = True
     feature = file.message_type.add(name="Feature")
@@ -39,11 +45,14 @@ def _message_classes() -> tuple[Any, ...]:
         (features, "feature", 1, _FIELD.LABEL_REPEATED, "Features.FeatureEntry"),
         (file.message_type.add(name="Example"), "features", 1, _FIELD.LABEL_OPTIONAL, "Features"),
     ):
-        owner.field.add(name=name, number=number, label=label, type=_FIELD.TYPE_MESSAGE, type_name=f".{_PACKAGE}.{kind}")
+        owner.field.add(
+            name=name, number=number, label=label, type=_FIELD.TYPE_MESSAGE, type_name=f".{_PACKAGE}.{kind}"
+        )
     pool = descriptor_pool.DescriptorPool()  # its own: the default pool may hold another library's Example
     pool.Add(file)
     return tuple(
-        message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")) for name in ("Example", "Feature")
+        message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
+        for name in ("Example", "Feature")
     )
 
 
@@ -180,7 +189,9 @@ def _no_image(features: Any, key: str, count: int) -> str:
         found = f"{count} values" if count else f"{features[key].WhichOneof('kind') or 'no value'}"
         return f"feature {key!r} holds {found}, where one encoded image is needed"
     names = sorted(features)
-    return f"has no feature {key!r}; it has {', '.join(names[:12]) or 'none at all'}{', ...' if len(names) > 12 else ''}"
+    return (
+        f"has no feature {key!r}; it has {', '.join(names[:12]) or 'none at all'}{', ...' if len(names) > 12 else ''}"
+    )
 
 
 def encode_example(features: Mapping[str, bytes | str | Sequence[int] | Sequence[str] | Sequence[float]]) -> bytes:

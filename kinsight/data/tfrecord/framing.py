@@ -3,8 +3,7 @@ all little-endian, one record after the other without a header.
 """
 
 import struct
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator
 
 import google_crc32c
 
@@ -17,10 +16,8 @@ CHUNK_BYTES = 1 << 20  # small enough to stay in a processor's cache
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"\x78\x01": "zlib", b"\x78\x9c": "zlib", b"\x78\xda": "zlib"}
 
 
-class Readable(Protocol):
-    """The bytes [start, start + length) of a file, fewer past its end."""
-
-    def __call__(self, start: int, length: int) -> bytes: ...
+Readable = Callable[[int, int], bytes]
+"""(start, length) -> the bytes of a file from start on, fewer past its end."""
 
 
 def masked_crc(data: bytes) -> int:
@@ -40,13 +37,14 @@ def read_frames(
 ) -> Iterator[tuple[int, bytes]]:
     """(byte where the data begins, data) of the records between bytes `start` and `stop`, where records begin and end.
 
-    name: of the file, for messages. first: number of the first record. chunk_bytes: how much is read at once. Raises DataError naming file, record and byte where the file is damaged or none.
+    name: of the file, for messages. first: number of the first record. chunk_bytes: how much is read at once.
+    Raises DataError naming file, record and byte where the file is damaged or none.
     """
     window, window_at, at, number = b"", start, start, first
     while at < stop:
         place = at - window_at
         if len(window) - place < HEAD_BYTES:
-            window, window_at, place = _refilled(read, window[place:], at, stop, chunk_bytes), at, 0
+            window, window_at, place = _refilled(read, window[place:], at, stop, max(chunk_bytes, HEAD_BYTES)), at, 0
         if len(window) < HEAD_BYTES:
             raise _truncated(name, number, at, f"{stop - at} bytes of its {HEAD_BYTES} byte head")
         length, length_crc = _HEAD.unpack_from(window, place)
@@ -88,7 +86,8 @@ def _no_head(name: str, number: int, at: int, head: bytes) -> DataError:
             "data.tfrecord-compressed",
             f"is {kind}-compressed: images inside cannot be read in any order",
             field=name,
-            remedy="unpack it first" + (f": gzip -dc {name} > {name.removesuffix('.gz')}.tfrecord" if kind == "gzip" else ""),
+            remedy="unpack it first"
+            + (f": gzip -dc {name} > {name.removesuffix('.gz')}.tfrecord" if kind == "gzip" else ""),
         )
     return DataError(
         "data.tfrecord",

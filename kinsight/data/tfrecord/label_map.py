@@ -74,13 +74,15 @@ def _from_json(text: str, address: str, first: int) -> list[tuple[int, str]] | N
     except ValueError:
         if text.lstrip().startswith("["):
             return None
-        raise _bad(address, "is no JSON", "mend it: {\"0\": \"cat\", \"1\": \"dog\"}") from None
+        raise _bad(address, "is no JSON", 'mend it: {"0": "cat", "1": "dog"}') from None
     if isinstance(found, dict) and len(found) == 1 and isinstance(only := next(iter(found.values())), list | dict):
         found = only
     try:
         return list(_pairs(found, first))
     except (TypeError, ValueError, KeyError):
-        raise _bad(address, "has not the form of a label map", 'write {"0": "cat"}, ["cat"] or [{"id": 0, "name": "cat"}]') from None
+        raise _bad(
+            address, "has not the form of a label map", 'write {"0": "cat"}, ["cat"] or [{"id": 0, "name": "cat"}]'
+        ) from None
 
 
 def _pairs(found: Any, first: int) -> Iterable[tuple[int, str]]:
@@ -89,7 +91,11 @@ def _pairs(found: Any, first: int) -> Iterable[tuple[int, str]]:
             yield (value, str(key)) if isinstance(value, int) else (int(key), _text(value))
         return
     for number, item in enumerate(found, first):
-        yield (int(item["id"]), _text(item.get("display_name") or item["name"])) if isinstance(item, dict) else (number, _text(item))
+        yield (
+            (int(item["id"]), _text(item.get("display_name") or item["name"]))
+            if isinstance(item, dict)
+            else (number, _text(item))
+        )
 
 
 def _text(value: Any) -> str:
@@ -104,18 +110,28 @@ def _from_pbtxt(text: str, address: str) -> list[tuple[int, str]]:
         text_format.Parse(text, found, allow_unknown_field=True)
     except text_format.ParseError as error:
         raise _bad(address, f"is no label map in pbtxt ({error})", "write item { id: 1 name: 'cat' }") from None
-    if odd := next((item for item in found.item if not item.HasField("id") or not (item.display_name or item.name)), None):
+    if odd := next(
+        (item for item in found.item if not item.HasField("id") or not (item.display_name or item.name)), None
+    ):
         raise _bad(address, f"an item lacks its id or its name: {' '.join(str(odd).split())}", "complete it")
     return [(item.id, item.display_name or item.name) for item in found.item]
 
 
 def _label_map_class() -> Any:
-    file = descriptor_pb2.FileDescriptorProto(name="kinsight/label_map.proto", package="kinsight.labels", syntax="proto2")
+    file = descriptor_pb2.FileDescriptorProto(
+        name="kinsight/label_map.proto", package="kinsight.labels", syntax="proto2"
+    )
     item = file.message_type.add(name="Item")
-    for name, number, kind in (("name", 1, _FIELD.TYPE_STRING), ("id", 2, _FIELD.TYPE_INT32), ("display_name", 3, _FIELD.TYPE_STRING)):
+    for name, number, kind in (
+        ("name", 1, _FIELD.TYPE_STRING),
+        ("id", 2, _FIELD.TYPE_INT32),
+        ("display_name", 3, _FIELD.TYPE_STRING),
+    ):
         item.field.add(name=name, number=number, type=kind, label=_FIELD.LABEL_OPTIONAL)
     whole = file.message_type.add(name="LabelMap")
-    whole.field.add(name="item", number=1, type=_FIELD.TYPE_MESSAGE, type_name=".kinsight.labels.Item", label=_FIELD.LABEL_REPEATED)
+    whole.field.add(
+        name="item", number=1, type=_FIELD.TYPE_MESSAGE, type_name=".kinsight.labels.Item", label=_FIELD.LABEL_REPEATED
+    )
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("kinsight.labels.LabelMap"))

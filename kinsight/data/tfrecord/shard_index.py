@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from kinsight import progress, storage
+from kinsight.data.arrow import pc
 from kinsight.data.tfrecord.example import Keys, parse_example
 from kinsight.data.tfrecord.framing import CHUNK_BYTES, HEAD_BYTES, read_frames
 from kinsight.data.tfrecord.shards import Shard
@@ -61,7 +62,7 @@ def record_place(name: str, number: int, at: int) -> str:
     return f"{name}: record {number} (byte {at:,})"
 
 
-def shard_index(shards: Sequence[Shard], keys: Keys) -> list[ShardIndex]:
+def index_shards(shards: Sequence[Shard], keys: Keys) -> list[ShardIndex]:
     """The index of each file, from the cache where it is known. Raises DataError naming file, record and byte."""
     tables = [_kept(_cache_file(shard, keys)) for shard in shards]
     wanted = [shard for shard, table in zip(shards, tables, strict=True) if table is None]
@@ -104,12 +105,11 @@ def _joined(shard: Shard, parts: Sequence["Future[pa.Table]"], keys: Keys) -> pa
 
 
 def _one_table(tables: Sequence[pa.Table], shard: Shard) -> pa.Table:
-    kinds = {table.schema.field("labels").type for table in tables if table["labels"].combine_chunks().flatten()}
+    kinds = {table.schema.field("labels").type for table in tables if len(pc.list_flatten(table["labels"]))}
     if len(kinds) > 1:
         raise _mixed(shard.name)
-    return pa.concat_tables([table for table in tables]) if len(kinds) < 1 else pa.concat_tables(
-        [_with_labels(table, next(iter(kinds))) for table in tables]
-    )
+    kind = next(iter(kinds), pa.list_(pa.int64()))
+    return pa.concat_tables([_with_labels(table, kind) for table in tables])
 
 
 def _with_labels(table: pa.Table, kind: pa.DataType) -> pa.Table:

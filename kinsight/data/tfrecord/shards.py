@@ -53,14 +53,18 @@ def find_shards(path: str) -> list[Shard]:
 def _matching(pattern: Address) -> list[Shard]:
     parts = pattern.path.split("/")
     wild = next(number for number, part in enumerate(parts) if any(mark in part for mark in _WILD))
-    base = Address(pattern.scheme, pattern.container, "/".join(parts[:wild]) or "/" * pattern.is_local, pattern.endpoint)
+    base = Address(
+        pattern.scheme, pattern.container, "/".join(parts[:wild]) or "/" * pattern.is_local, pattern.endpoint
+    )
     asked = parts[wild:]
     try:
         entries = storage.list_files(base, recursive=len(asked) > 1)
     except StorageError as error:
         if error.code not in ("storage.not-found", "storage.not-a-directory"):
             raise
-        raise _nothing(pattern, f"{base} is no folder with files in it", "check the address, letter by letter") from None
+        raise _nothing(
+            pattern, f"{base} is no folder with files in it", "check the address, letter by letter"
+        ) from None
     names = {entry.relative for entry in entries}
     shards = [
         Shard(base.child(entry.relative), entry.size, entry.version, _beside(base, entry.relative, names))
@@ -70,7 +74,6 @@ def _matching(pattern: Address) -> list[Shard]:
     if not shards:
         raise _nothing(pattern, *_instead(base, names, asked[-1]))
     return shards
-
 
 
 def _fits(relative: str, asked: list[str]) -> bool:
