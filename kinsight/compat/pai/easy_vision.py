@@ -4,7 +4,7 @@ from kinsight import storage
 from kinsight.compat.flags import Values
 from kinsight.compat.pai.machine import asked_of, machine_for
 from kinsight.compat.pai.parameters import CONVERT_CONFIG, PARAM_CONFIG, listed
-from kinsight.compat.pai.training import say_size, say_what_is_there, train_spec
+from kinsight.compat.pai.training import fitted, say_size, train_spec
 from kinsight.compat.pai.words import PaiCommand
 from kinsight.compat.words import Words
 from kinsight.errors import SpecError
@@ -78,8 +78,7 @@ def _run(spec: TrainSpec, values: Values, overwrite: bool) -> None:
     from kinsight.data import read_records
     from kinsight.training import train as train_job
 
-    if values["num_train_images"]:
-        say_what_is_there(values, len(read_records(spec.data.train, num_classes=spec.data.num_classes)))
+    spec = fitted(spec, values, len(read_records(spec.data.train, num_classes=spec.data.num_classes, remarks=False)))
     if overwrite or not is_finished(spec):
         train_job(spec, overwrite=overwrite)
     else:
@@ -91,11 +90,13 @@ def is_finished(spec: TrainSpec) -> bool:
     """Whether the output holds this training, complete: what is left to do is to measure it."""
     from kinsight.training.run_folder import HEADER, SPEC
     from kinsight.training.run_settings import other_settings, parse_settings
+    from kinsight.training.setup import settled
 
     output = storage.Address.parse(spec.output)
     if not storage.exists(output.child(HEADER)) or not storage.exists(output.child(SPEC)):
         return False
-    return not other_settings(parse_settings(storage.read_text(output.child(SPEC)), str(output.child(SPEC))), spec)
+    before = parse_settings(storage.read_text(output.child(SPEC)), str(output.child(SPEC)))
+    return not other_settings(before, settled(spec))
 
 
 def convert(command: PaiCommand, dry_run: bool, overwrite: bool) -> None:

@@ -16,6 +16,7 @@ def evaluate_spec(spec: TrainSpec, values: Values) -> EvaluateSpec:
         "bundle": spec.output,
         "data": spec.data.validation,
         "output": f"{spec.output.rstrip('/')}/evaluation",
+        "classes": {"each_class": values["eval_each_category"], "num_visualizations": values["num_visualizations"]},
         "batch_size": spec.validate_.batch_size,
         "workers": spec.data.workers,
         "device": spec.device,

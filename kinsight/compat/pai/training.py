@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from kinsight import storage
 from kinsight.compat.flags import Values
 from kinsight.compat.pai.machine import Machine
 from kinsight.compat.pai.parameters import at_least, needed, one_of
@@ -143,11 +142,16 @@ def _steps(values: Values) -> dict[str, Any]:
 _STEPS = "as in --decay_epochs 20 40 --learning_rates 0.001 0.0001"
 
 
-def say_what_is_there(values: Values, images: int) -> None:
-    """The number of images, where another was given."""
+def fitted(spec: TrainSpec, values: Values, images: int) -> TrainSpec:
+    """The training with a batch that so many images fill; what differs from what was given is said."""
     given = values["num_train_images"]
     if given and given != images:
         warn(f"--num_train_images {given:,}: {values['train_data']} holds {images:,}; an epoch is all of them")
+    if spec.batch.size <= images:
+        return spec
+    warn(f"--train_batch_size: a step of {spec.batch.size} images, but there are {images}: a step is all of them")
+    batch = spec.batch.model_copy(update={"size": images, "accumulate": min(spec.batch.accumulate, images)})
+    return spec.model_copy(update={"batch": batch})
 
 
 def say_size(values: Values) -> None:
@@ -157,8 +161,3 @@ def say_size(values: Values) -> None:
 
     if (note := size_note(resolve(values["backbone"]), values["image_size"])) is not None:
         say(f"image_size  {note}")
-
-
-def output_of(values: Values) -> storage.Address:
-    """Where the training goes."""
-    return storage.Address.parse(values["model_dir"])
