@@ -27,7 +27,7 @@ def keep_calibration(
     """
     header = load_header(bundle)
     if header.temperature is not None and not replace:
-        progress.say("kept        the bundle's own temperature and thresholds; --write-thresholds true replaces them")
+        progress.say("kept        the bundle's own temperature and thresholds; --replace-thresholds replaces them")
         return
     shared = share_in(header.data_sketch, uris)
     if shared or (header.data_fingerprint is not None and header.data_fingerprint == fingerprint):

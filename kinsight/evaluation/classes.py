@@ -71,7 +71,7 @@ def score(model: Model, records: Records, loader: ImageLoader, *, batch_size: in
     with progress.task("score", len(records), "images") as task:
         found = embed_records(model.net, loader, model.device, model.arithmetic, batch_size=batch_size, task=task)
     logit_NC = logits_of(model.classifier, found.emb_ND)
-    return scored(model.decision, records, logit_NC, found.index_N, loader.broken)
+    return scored(records, logit_NC, found.index_N, loader.broken, several=model.decision.several)
 
 
 def logits_of(classifier: Classifier, emb_ND: Tensor) -> Tensor:
@@ -82,10 +82,9 @@ def logits_of(classifier: Classifier, emb_ND: Tensor) -> Tensor:
 
 
 def scored(
-    decision: Decision, records: Records, logit_NC: Tensor, index_N: np.ndarray, broken: list[tuple[str, str]]
+    records: Records, logit_NC: Tensor, index_N: np.ndarray, broken: list[tuple[str, str]], *, several: bool
 ) -> Scored:
-    """index_N: the record of each row."""
-    several = decision.several
+    """index_N: the record of each row. several: whether images may have any number of labels."""
     target = MultiHot(records)[index_N] if several else records.label_N[index_N]
     return Scored(logit_NC, torch.from_numpy(target), records.uris.take(pa.array(index_N)), broken, records)
 

@@ -31,6 +31,7 @@ from kinsight.reports.classified import Classified
 from kinsight.reports.evaluated import Report
 from kinsight.reports.page import FOLDER, PAGE, write_report
 from kinsight.specs.evaluate import EvaluateSpec
+from kinsight.specs.report import ReportSpec
 
 FORMAT, VERSION = "kinsight-evaluation", 1
 HEADER, METRICS, CLASSES, CONFUSION = "evaluation.json", "metrics.json", "per_class.csv", "confusion.csv"
@@ -52,14 +53,12 @@ def judged_task(spec: EvaluateSpec) -> Task:
             field=f"task={task}",
             remedy="leave it out, or set task=metric: retrieval by the model's vectors",
         )
-    given = spec.model_fields_set
-    wrong = [name for name in (("classes",) if task == "metric" else _OF_RETRIEVAL) if name in given]
-    if task != "metric" and spec.report is not None:
-        wrong += [f"report.{name}" for name in sorted(spec.report.model_fields_set - {"kind"})]
-    if task == "classification" and "precision" in spec.classes.model_fields_set:
-        wrong.append("classes.precision")
-    if task == "multilabel" and "ks" in spec.classes.model_fields_set:
-        wrong.append("classes.ks")
+    fields = type(spec).model_fields
+    others = ("classes", "replace_thresholds") if task == "metric" else _OF_RETRIEVAL
+    wrong = [name for name in others if getattr(spec, name) != fields[name].default]
+    if task != "metric":
+        wrong += [f"classes.{name}" for name in spec.classes.without_effect(several=task == "multilabel")]
+        wrong += ["report"] if spec.report not in (None, ReportSpec()) else []
     if wrong:
         what = "retrieval" if task == "metric" else "a classifier"
         other = "" if task == "metric" else ", or set task=metric to judge the model's vectors by retrieval"
@@ -84,9 +83,8 @@ def evaluate_classes(spec: EvaluateSpec, output: storage.OutputDir) -> dict[str,
     with output:
         _write(spec, model, found, judged, output)
     if spec.write_thresholds:
-        asked = "write_thresholds" in spec.model_fields_set
         uris = (uri.as_py() for chunk in judged.uri_N.chunks for uri in chunk)
-        keep_calibration(spec.bundle, judged, records.fingerprint, uris, replace=asked)
+        keep_calibration(spec.bundle, judged, records.fingerprint, uris, replace=spec.replace_thresholds)
     return clean(dict(judged.metrics))
 
 

@@ -29,3 +29,11 @@ class ClassesSpec(Spec):
         description="multilabel: choose the lowest threshold of each label at which this precision is measured; null: "
         "the one with the best F1",
     )
+
+    def differing(self, *names: str) -> list[str]:
+        """Those of the settings that have another value than by default."""
+        return [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
+
+    def without_effect(self, *, several: bool) -> list[str]:
+        """Settings that are set and belong to the other task. several: images may have any number of labels."""
+        return self.differing("ks" if several else "precision")

@@ -85,7 +85,12 @@ class EvaluateSpec(_FromImages):
     write_thresholds: bool = Field(
         default=True,
         description="with a bundle: put the similarity thresholds at the rates of `fprs` into it, for searches; of a "
-        "classifier temperature and label thresholds, in the place of those it has only if this is set",
+        "classifier temperature and label thresholds, if it has none",
+    )
+    replace_thresholds: bool = Field(
+        default=False,
+        description="of a classifier: also where the bundle has temperature and thresholds. Measured on the images that "
+        "they were chosen by, it looks better than it is",
     )
     sizes: list[Annotated[int, Field(ge=1)]] = Field(
         default=[], description="also measure with only the first so many dimensions, as for Matryoshka models"
@@ -123,6 +128,8 @@ class EvaluateSpec(_FromImages):
             raise ValueError("save_embeddings has no effect with embeddings, which are stored already")
         if self.bundle is None and self.write_thresholds and "write_thresholds" in self.model_fields_set:
             raise ValueError("write_thresholds has no effect without a bundle to write them into")
+        if self.replace_thresholds and not self.write_thresholds:
+            raise ValueError("replace_thresholds has no effect with write_thresholds=false")
         if any(k < 1 for k in self.ks):
             raise ValueError(f"ks={self.ks}: every k must be at least 1")
         if any(not 0 < rate < 1 for rate in self.fprs):

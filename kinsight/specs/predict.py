@@ -48,6 +48,6 @@ class PredictSpec(Spec):
             for name in ("top_k", "threshold"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"{name} has no effect with answers=features, which names no classes")
-        if self.output.lower().endswith(".parquet") and "lines" in self.model_fields_set:
+        if self.output.lower().endswith(".parquet") and self.lines != "json":
             raise ValueError("lines has no effect on a .parquet output, which has columns")
         return self

@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, assert_never
 from pydantic import Field
 
 from kinsight.specs.base import Spec, default_tag
+from kinsight.specs.classes import ClassesSpec
 from kinsight.specs.label_losses import OverLabels
 from kinsight.specs.losses import OverClasses, OverPairs
 from kinsight.specs.model import NoNeck
 from kinsight.specs.relations import SameLabelSpec
+from kinsight.specs.report import ReportSpec
 
 if TYPE_CHECKING:
     from kinsight.specs.train import TrainSpec
@@ -103,11 +105,14 @@ def check_task(spec: "TrainSpec") -> None:
         for name, setting in (("long_tail", spec.long_tail), ("mix", spec.mix)):
             if setting.kind != "none":
                 raise ValueError(f"{name}.kind={setting.kind} has no effect with task=metric")
+        if spec.validate_.classes != ClassesSpec():
+            raise ValueError("validate.classes has no effect with task=metric")
         return
     if spec.relation != SameLabelSpec():
         raise ValueError(f"relation has no effect with task={spec.task}")
     _long_tail_fits(spec)
     _mix_fits(spec)
+    _told_fits(spec)
 
 
 def _loss_fits(spec: "TrainSpec") -> None:
@@ -132,6 +137,18 @@ def _metric_fits(spec: "TrainSpec") -> None:
     known = wanted in choices or (spec.task == "metric" and wanted.partition("@")[0] in ("recall", "precision"))
     if not known:
         raise ValueError(f"validate.metric={wanted}: task={spec.task} has {', '.join(choices)}")
+
+
+def _told_fits(spec: "TrainSpec") -> None:
+    """What is told of the classifier at the end, and of its vectors nothing."""
+    told = spec.validate_.classes
+    if vain := told.without_effect(several=spec.task == "multilabel"):
+        raise ValueError(f"validate.classes.{vain[0]} has no effect with task={spec.task}")
+    if spec.report is None:
+        for name in told.differing("each_class", "num_visualizations"):
+            raise ValueError(f"validate.classes.{name} has no effect without report: it is for the page")
+    elif spec.report != ReportSpec():
+        raise ValueError(f"report.map has no effect with task={spec.task}: its page has no map of the vectors")
 
 
 def _long_tail_fits(spec: "TrainSpec") -> None:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from kinsight.specs.base import Spec
+from kinsight.specs.classes import ClassesSpec
 from kinsight.specs.data import DataSpec
 from kinsight.specs.losses import AMSoftmax, Loss, OverClasses, OverLabels, OverPairs
 from kinsight.specs.model import ModelSpec
@@ -90,7 +91,12 @@ class ValidateSpec(Spec):
         r"|macro_recall|micro_map|cf1|of1|exact_match)$",
     )
     write_thresholds: bool = Field(
-        default=True, description="find decision thresholds on the validation images and keep them in the bundle"
+        default=True,
+        description="find decision thresholds (of a classifier temperature, and thresholds of labels) on the "
+        "validation images and keep them in the bundle",
+    )
+    classes: ClassesSpec = Field(
+        default=ClassesSpec(), description="what is told of a classifier at the end (classification, multilabel)"
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kinsight.evaluation.classes import logits_of
 from kinsight.evaluation.embedding import Embedded, embed_records
 from kinsight.evaluation.targets import build_targets
 from kinsight.metrics import AlikeAt, PairRelation, retrieval_metrics
@@ -15,7 +16,7 @@ from kinsight.models import save_bundle
 from kinsight.parallel.groups import broadcast_tensors, is_main, sum_over_ranks
 from kinsight.progress import clean
 from kinsight.relations import SharedLabels
-from kinsight.training.classified import class_metrics, logits_of, truth
+from kinsight.training.classified import class_metrics, truth
 from kinsight.training.finite import stop_unless_finite_weights
 from kinsight.training.record import Record
 from kinsight.training.run_folder import RunFolder
