@@ -89,8 +89,8 @@ class EvaluateSpec(_FromImages):
     )
     replace_thresholds: bool = Field(
         default=False,
-        description="of a classifier: also where the bundle has temperature and thresholds. Measured on the images that "
-        "they were chosen by, it looks better than it is",
+        description="of a classifier: also where the bundle has temperature and thresholds. Measured on the "
+        "images that they were chosen by, it looks better than it is",
     )
     sizes: list[Annotated[int, Field(ge=1)]] = Field(
         default=[], description="also measure with only the first so many dimensions, as for Matryoshka models"

@@ -152,12 +152,9 @@ def test_thresholds(pictures: Path, bundles: dict[str, Path], tmp_path: Path) ->
 
 
 def test_settings_without_effect(bundles: dict[str, Path], tmp_path: Path) -> None:
-    for settings in (
-        {"answers": "features", "top_k": 2},
-        {"output": str(tmp_path / "x.parquet"), "lines": "address-json"},
-    ):
+    for output, settings in (("x", {"answers": "features", "top_k": 2}), ("x.parquet", {"lines": "address-json"})):
         with pytest.raises(SpecError, match="no effect"):
-            predicted(bundles["multilabel"], settings.pop("output", tmp_path / "out"), "a.jpg", **settings)
+            predicted(bundles["multilabel"], tmp_path / output, "a.jpg", **settings)
 
 
 def test_a_finished_output_is_left_alone(pictures: Path, bundles: dict[str, Path], tmp_path: Path) -> None:

@@ -83,7 +83,9 @@ def source(values: Values, name: str) -> dict[str, Any]:
 
 
 def _tested(values: Values) -> dict[str, Any]:
-    return {} if values["num_test_example"] == -1 else {"images": values["num_test_example"]}
+    told = {"each_class": values["eval_each_category"], "num_visualizations": values["num_visualizations"]}
+    number = values["num_test_example"]
+    return {"classes": told} if number == -1 else {"classes": told, "images": number}
 
 
 def _optimizer(values: Values) -> dict[str, Any]:
