@@ -102,6 +102,11 @@ JOBS: dict[str, Job] = {
     "bench losses": Job(
         "time losses over pairs", "kinsight.specs.bench_losses:BenchLosses", "kinsight.bench.losses:run"
     ),
+    "bench labels": Job(
+        "compare losses over labels on mosaics",
+        "kinsight.specs.bench_labels:BenchLabels",
+        "kinsight.bench.labels:run",
+    ),
     "bench report": Job("time reports", "kinsight.specs.bench:BenchReport", "kinsight.bench.report:run"),
     "bench serve": Job("time searches over HTTP", "kinsight.specs.bench:BenchServe", "kinsight.bench.serve:run"),
     "bench symbols": Job(
