@@ -45,8 +45,9 @@ def keep_calibration(
     except StorageError as error:
         progress.warn(f"neither temperature nor thresholds are written into the bundle: {error.message}")
         return
-    ece = f"calibration error {found.reliability.ece:.3f}, with it {found.calibrated.ece:.3f}"
-    progress.say(f"temperature {found.fitted.temperature:.3f} ({ece}); now in the bundle")
+    fitted = found.fitted
+    likely = f"negative log-likelihood {fitted.nll_before:.4f}, with it {fitted.nll_after:.4f}"
+    progress.say(f"temperature {fitted.temperature:.3f} ({likely}); now in the bundle")
     if found.chosen is not None:
         _say_thresholds(found)
 
