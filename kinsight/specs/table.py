@@ -98,6 +98,9 @@ JOBS: dict[str, Job] = {
     "bench check": Job(
         "plant faults and find them again", "kinsight.specs.bench:BenchCheck", "kinsight.bench.check:run"
     ),
+    "bench tfrecord": Job(
+        "time reading of TFRecords", "kinsight.specs.bench_tfrecord:BenchTfrecord", "kinsight.bench.tfrecord:run"
+    ),
     "bench train": Job("time the training loop", "kinsight.specs.bench:BenchTrain", "kinsight.bench.train:run"),
     "bench losses": Job(
         "time losses over pairs", "kinsight.specs.bench_losses:BenchLosses", "kinsight.bench.losses:run"

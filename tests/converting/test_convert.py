@@ -66,12 +66,12 @@ def test_what_is_converted_comes_back(tmp_path, kind, workers):
     header = json.loads(Path(out, "convert.json").read_text())
     assert header["train"]["images"] == 40 - held and header["class_names"] == ["c0", "c1", "c2", "c3"]
     assert all(Path(out, name).is_file() for use in ("train", "test") for name in header[use]["files"])
-    assert not [name for name in os.listdir(out) if name.startswith(".")]
+    assert not list(Path(out).glob(".*"))
 
 
 def test_tfrecords_as_others_read_them(tmp_path):
     out = convert(spec(tmp_path, to={"label_offset": 1}, shuffle=False, per_file=15, prefix="cats_"))
-    assert sorted(os.listdir(out)) == sorted(
+    assert sorted(path.name for path in Path(out).iterdir()) == sorted(
         ["cats_classes.txt", "cats_convert.json", "cats_label_map.pbtxt"]
         + [f"cats_train_0000{n}.tfrecord{end}" for n in range(3) for end in ("", ".idx")]
     )
@@ -116,9 +116,8 @@ def test_only_what_is_larger_is_encoded_anew(tmp_path):
     for name, data in files.items():
         (folder / name).write_bytes(data)
     (folder / "list.txt").write_text("".join(f"{name} a\n" for name in files))
-    given = spec(
-        tmp_path, data={"path": str(folder / "list.txt")}, max_image_size=60, to={"kind": "image-list"}, shuffle=False
-    )
+    given = spec(tmp_path, data={"path": str(folder / "list.txt")}, max_image_size=60, shuffle=False)
+    given["to"] = {"kind": "image-list"}
     records = read_records(ImageList(path=f"{convert(given)}/train.txt"))
     assert records.uri(0) == str(folder / "small.jpg")
     found = [Image.open(io.BytesIO(read_image(records.uri(i)))) for i in range(len(files))]
@@ -187,8 +186,11 @@ def test_a_killed_job_goes_on(tmp_path):
     with pytest.raises(SpecError, match="other settings: seed was 0, now 1"):
         convert(given | {"seed": 1})
     convert(given)
-    names = sorted(name for name in os.listdir(whole) if name != "convert.json")
-    assert names == sorted(name for name in os.listdir(tmp_path / "out") if name != "convert.json")
+    names, found = (
+        sorted(path.name for path in Path(folder).iterdir() if path.name != "convert.json")
+        for folder in (whole, tmp_path / "out")
+    )
+    assert names == found
     assert all((tmp_path / "out" / name).read_bytes() == Path(whole, name).read_bytes() for name in names)
 
 

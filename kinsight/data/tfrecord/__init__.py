@@ -2,7 +2,7 @@
 
 from kinsight.data.tfrecord.example import Example, Keys, Sample, encode_example, parse_example
 from kinsight.data.tfrecord.framing import frame, read_frames
-from kinsight.data.tfrecord.shard_index import ShardIndex, index_shards
+from kinsight.data.tfrecord.shard_index import ShardIndex, index_shards, read_samples
 from kinsight.data.tfrecord.shards import find_shards
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "index_shards",
     "parse_example",
     "read_frames",
+    "read_samples",
 ]

@@ -44,33 +44,27 @@ def read_frames(
     while at < stop:
         place = at - window_at
         if len(window) - place < HEAD_BYTES:
-            window, window_at, place = _refilled(read, window[place:], at, stop, max(chunk_bytes, HEAD_BYTES)), at, 0
-        if len(window) < HEAD_BYTES:
+            # Read again what is left of the window: less work than joining it with what follows.
+            window, window_at, place = read(at, min(max(chunk_bytes, HEAD_BYTES), stop - at)), at, 0
+        if len(window) - place < HEAD_BYTES:
             raise _truncated(name, number, at, f"{stop - at} bytes of its {HEAD_BYTES} byte head")
         length, length_crc = _HEAD.unpack_from(window, place)
         if masked_crc(window[place : place + 8]) != length_crc:
             raise _no_head(name, number, at, window[:64])
-        end = place + HEAD_BYTES + length + FOOT_BYTES
-        if at + HEAD_BYTES + length + FOOT_BYTES > stop:
-            raise _truncated(name, number, at, f"{stop - at:,} of its {HEAD_BYTES + length + FOOT_BYTES:,} bytes")
-        if end > len(window):
-            window = _refilled(read, window[place:], at, stop, max(chunk_bytes, HEAD_BYTES + length + FOOT_BYTES))
-            window_at, end, place = at, end - place, 0
-            if end > len(window):
-                raise _truncated(name, number, at, f"{len(window):,} of its {end:,} bytes")
-        data = window[place + HEAD_BYTES : end - FOOT_BYTES]
-        if masked_crc(data) != _CRC.unpack_from(window, end - FOOT_BYTES)[0]:
+        size = HEAD_BYTES + length + FOOT_BYTES
+        if at + size > stop:
+            raise _truncated(name, number, at, f"{stop - at:,} of its {size:,} bytes")
+        if place + size > len(window):
+            window, window_at, place = read(at, min(max(chunk_bytes, size), stop - at)), at, 0
+            if size > len(window):
+                raise _truncated(name, number, at, f"{len(window):,} of its {size:,} bytes")
+        end = place + size - FOOT_BYTES
+        data = window[place + HEAD_BYTES : end]
+        if masked_crc(data) != _CRC.unpack_from(window, end)[0]:
             raise _damaged(name, number, at, "its data does not match its checksum")
         yield at + HEAD_BYTES, data
-        at += HEAD_BYTES + length + FOOT_BYTES
+        at += size
         number += 1
-
-
-def _refilled(read: Readable, left: bytes, at: int, stop: int, wanted: int) -> bytes:
-    """The bytes from `at` on: what is left of the last chunk, and the next one."""
-    begin = at + len(left)
-    length = min(wanted - len(left), stop - begin)
-    return left + read(begin, length) if length > 0 else left
 
 
 def compression_of(head: bytes) -> str | None:

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from kinsight import progress, storage
 from kinsight.data.arrow import pc
-from kinsight.data.tfrecord.example import Keys, parse_example
+from kinsight.data.tfrecord.example import Keys, Sample, parse_example
 from kinsight.data.tfrecord.framing import CHUNK_BYTES, HEAD_BYTES, read_frames
 from kinsight.data.tfrecord.shards import Shard
 from kinsight.errors import DataError, StorageError
@@ -117,22 +117,35 @@ def _with_labels(table: pa.Table, kind: pa.DataType) -> pa.Table:
     return table.set_column(place, "labels", table["labels"].cast(kind))
 
 
-def _read_part(part: _Part, keys: Keys) -> pa.Table:
-    at, offsets, lengths, labels, texts, formats = [], [], [], [], [], []
-    number, kinds = part.first, set()
+def read_samples(shard: Shard, keys: Keys) -> Iterator[tuple[bytes, Sample]]:
+    """Encoded image and what is said of it, record after record. Raises DataError naming file, record and byte."""
+    for _, data, sample in _samples(_whole(shard), keys):
+        yield data[sample.offset : sample.offset + sample.length], sample
+
+
+def _samples(part: _Part, keys: Keys) -> Iterator[tuple[int, bytes, Sample]]:
+    """(byte where the message begins, message, sample) of each record."""
+    read, name, number = _reader(part.shard), part.shard.name, part.first
     chunk_bytes = CHUNK_BYTES if part.shard.address.is_local else _REMOTE_CHUNK_BYTES
-    read, name = _reader(part.shard), part.shard.name
-    frames = read_frames(read, name, start=part.start, stop=part.stop, first=number, chunk_bytes=chunk_bytes)
-    for start, data in frames:
+    for start, data in read_frames(
+        read, name, start=part.start, stop=part.stop, first=part.first, chunk_bytes=chunk_bytes
+    ):
         try:
-            sample = parse_example(data, keys)
+            yield start, data, parse_example(data, keys)
         except ValueError as error:
             raise DataError(
                 "data.tfrecord-example",
                 str(error),
-                field=record_place(part.shard.name, number, start - HEAD_BYTES),
+                field=record_place(name, number, start - HEAD_BYTES),
                 remedy="set image_key, label_key, text_key to the features the file has",
             ) from None
+        number += 1
+
+
+def _read_part(part: _Part, keys: Keys) -> pa.Table:
+    at, offsets, lengths, labels, texts, formats = [], [], [], [], [], []
+    kinds = set()
+    for start, _, sample in _samples(part, keys):
         at.append(start - HEAD_BYTES)
         offsets.append(start + sample.offset)
         lengths.append(sample.length)
@@ -141,7 +154,6 @@ def _read_part(part: _Part, keys: Keys) -> pa.Table:
         formats.append(sample.format)
         if sample.labels:
             kinds.add(type(sample.labels[0]))
-        number += 1
     if len(kinds) > 1:
         raise _mixed(part.shard.name)
     return pa.table(
