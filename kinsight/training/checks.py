@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -123,6 +124,13 @@ def check_validation_classes(records: Records) -> None:
             field="data.validation",
             remedy="give validation images of which at least two share a class",
         )
+
+
+def tell_never_drawn(spec: TrainSpec, records: Records) -> None:
+    """A sampler that goes by classes passes over images that show none."""
+    bare = int((np.diff(records.labels_csr[0]) == 0).sum())
+    if bare and spec.sampler.kind != "shuffle" and is_main():
+        warn(f"{bare:,} images without labels are never drawn: sampler.kind={spec.sampler.kind} goes by classes")
 
 
 def check_label_validation(spec: TrainSpec, records: Records) -> None:

@@ -55,6 +55,7 @@ from kinsight.training.checks import (
     check_pairs,
     check_ranks,
     check_validation_classes,
+    tell_never_drawn,
 )
 from kinsight.training.freezing import Freezer
 from kinsight.training.label_targets import LabelTargets, class_counts, targets_of
@@ -171,6 +172,7 @@ def prepare(spec: TrainSpec, device: torch.device) -> Prepared:
     records = read_training_records(spec)
     validation = _read_validation(spec, records)
     sampler = _sampler(spec, records)
+    tell_never_drawn(spec, records)
     steps_per_epoch = sampler.num_batches
     budget = Budget.of(spec, steps_per_epoch)
     check_memories(spec, records, budget.steps)
