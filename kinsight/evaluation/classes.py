@@ -1,6 +1,6 @@
 """A classifier on labelled images: what it says, how right that is, how sure it may be of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -109,6 +109,8 @@ def judge(decision: Decision, found: Scored, wanted: ClassesSpec, *, seed: int =
         "reliability": _reliability(before_NC, found.target),
         "calibrated": _reliability(after_NC, found.target),
         "fitted": fitted,
+        "temperature": decision.temperature,
+        "raw": _raw(decision, found) if decision.temperature is not None else None,
         "each_class": wanted.each_class,
         "num_pictures": wanted.num_visualizations,
         "seed": seed,
@@ -127,17 +129,23 @@ def judge(decision: Decision, found: Scored, wanted: ClassesSpec, *, seed: int =
 
 
 def _several(
-    decision: Decision, after_NC: Tensor, known: dict[str, Any], wanted: ClassesSpec, further: dict[str, float]
+    decision: Decision, after_NC: Tensor, known: dict[str, Any], wanted: ClassesSpec, further: dict[str, Any]
 ) -> Classified:
     """Thresholds are chosen on probabilities by the temperature that goes into the bundle with them."""
     result = multilabel_metrics(known["probability_NC"], known["target"], decision.threshold_C)
     chosen = choose_thresholds(after_NC, known["target"], precision=wanted.precision)
     at_chosen = multilabel_metrics(after_NC, known["target"], chosen.threshold_C)
     metrics = result.means | further | {"labels": result.num_labels}
-    metrics |= {f"chosen/{name}": at_chosen.means[name] for name in _AT_THRESHOLDS}
-    return Classified(
+    judged = Classified(
         metrics=metrics, several=result, threshold_C=decision.threshold_C, chosen=chosen, at_chosen=at_chosen, **known
     )
+    if judged.has_chosen:
+        metrics |= {f"chosen/{name}": at_chosen.means[name] for name in _AT_THRESHOLDS}
+    return replace(judged, metrics=metrics)
+
+
+def _raw(decision: Decision, found: Scored) -> Reliability:
+    return _reliability(probabilities(found.logit_NC, several=decision.several), found.target)
 
 
 def _usable(ks: list[int], classes: int) -> list[int]:

@@ -30,8 +30,11 @@ def class_rows(found: Classified) -> tuple[list[str], list[list[Any]]]:
     head = ["class" if found.one is not None else "label", "images", *names]
     order_C = columns[names[0]].nan_to_num(2.0).argsort(stable=True).tolist()
     rows = [[found.class_names[c], int(count_C[c]), *_values(columns, names, c)] for c in order_C]
-    if found.chosen is None or found.at_chosen is None or found.threshold_C is None:
+    if found.threshold_C is None:
         return head, rows
+    if not found.has_chosen or found.chosen is None or found.at_chosen is None:
+        limits = [[_limit(found.threshold_C, c)] for c in order_C]
+        return [*head, "threshold"], [row + limit for row, limit in zip(rows, limits, strict=True)]
     head += ["threshold", "chosen_threshold", "chosen_precision", "chosen_recall", "chosen_f1"]
     for row, c in zip(rows, order_C, strict=True):
         row += [_limit(found.threshold_C, c), _limit(found.chosen.threshold_C, c), *_at(found.at_chosen, c)]
@@ -46,13 +49,13 @@ def class_table_section(found: Classified) -> str:
     numbers = range(1, len(head))
     columns = [_HEADS[name] for name in head]
     note = "The worst first; - where nothing can be told."
-    if several:
+    if several and found.has_chosen:
         note += (
             " Chosen here: the thresholds that these images would choose, with what they reach on these very images; "
             "elsewhere it will be less."
         )
-        if found.chosen is not None and found.chosen.few:
-            note += f" {len(found.chosen.few):,} labels with few images share one threshold."
+    if found.chosen is not None and found.chosen.few:
+        note += f" {len(found.chosen.few):,} labels with few images share one threshold."
     if len(rows) > MOST_ROWS:
         note += f" {len(rows) - MOST_ROWS:,} more stand in per_class.csv."
     drawn = table(columns, shown[:_OPEN], numbers=numbers)

@@ -26,7 +26,8 @@ class Classified:
     unknown. uri_N: addresses of the images. metrics: flat name -> number.
     one, several: all results, of one class an image or of several labels; the other is None. threshold_C: what labels
     were predicted by (several). chosen, at_chosen: thresholds found on these images, and the results at them.
-    reliability, calibrated: as the model is, and with the temperature found on these images; fitted: that.
+    reliability, calibrated: as the model is, and with the temperature found on these images; fitted: that. raw: without
+    any temperature, where the model has one (temperature).
     each_class, num_pictures: what is shown. seed: of what is drawn for the page.
     """
 
@@ -38,6 +39,8 @@ class Classified:
     reliability: Reliability
     calibrated: Reliability
     fitted: Temperature
+    temperature: float | None = None
+    raw: Reliability | None = None
     one: ClassificationResult | None = None
     several: MultilabelResult | None = None
     threshold_C: Tensor | None = None
@@ -52,6 +55,18 @@ class Classified:
 
     def uri(self, row: int) -> str:
         return self.uri_N[row].as_py()
+
+    @property
+    def has_found(self) -> bool:
+        """Whether these images would choose another temperature than the model's."""
+        return self.temperature is None or abs(self.fitted.temperature / self.temperature - 1) > 1e-3
+
+    @property
+    def has_chosen(self) -> bool:
+        """Whether these images would choose other thresholds than labels were predicted by."""
+        if self.chosen is None or self.threshold_C is None:
+            return False
+        return not torch.allclose(self.chosen.threshold_C, self.threshold_C, atol=1e-4)
 
     @cached_property
     def predicted_NC(self) -> Tensor:

@@ -12,28 +12,34 @@ from kinsight.reports.words import percent
 
 def reliability_section(found: Classified) -> str:
     """What is said with a confidence, against how often it is so; as the model is, and with the temperature."""
-    same = found.reliability.ece == found.calibrated.ece
+    shown = _shown(found)
     lines = [Line("said and true", np.array([0.0, 1.0]), np.array([0.0, 1.0]), faint=True)]
-    lines.append(_line("as the model says" if not same else "the model", found.reliability))
-    if not same:
-        lines.append(_line(f"with temperature {found.fitted.temperature:.3g}", found.calibrated))
+    lines += [_line(name, each) for name, each in shown]
     what = "the class it says" if found.one is not None else "a label"
     true = line_chart(
         "reliability", "How often it is so", lines, x_label=f"probability that the model gives {what}", share=True,
         from_zero=True, dots=True,
     )  # fmt: skip
-    counts = [_shares("as the model says" if not same else "the model", found.reliability)]
-    if not same:
-        counts.append(_shares(f"with temperature {found.fitted.temperature:.3g}", found.calibrated))
+    counts = [_shares(name, each) for name, each in shown]
     often = line_chart(
         "confidences", "How often it says so", counts, x_label="probability", steps=True, from_zero=True, share=True
     )
+    off = ", ".join(f"{percent(each.ece)} {name}" for name, each in shown)
     note = (
-        "On the straight line, what the model says with a probability of 80 % is so in 80 % of the cases. It is off by "
-        f"{percent(found.reliability.ece)} on average" + (f", by {percent(found.calibrated.ece)} with the temperature "
-        "found on these images." if not same else ".")
-    )  # fmt: skip
+        "On the straight line, what the model says with a probability of 80 % is so in 80 % of the cases. "
+        f"On average it is off by {off}."
+    )
     return section("How sure it may be", charts(true, often), _table(found.reliability), note=note, anchor="sure")
+
+
+def _shown(found: Classified) -> list[tuple[str, Reliability]]:
+    """Without a temperature, with the model's, and with the one found here, as far as they differ."""
+    shown = [("without temperature", found.raw if found.raw is not None else found.reliability)]
+    if found.temperature is not None:
+        shown.append((f"with the model's temperature {found.temperature:.3g}", found.reliability))
+    if found.has_found:
+        shown.append((f"with temperature {found.fitted.temperature:.3g}, found here", found.calibrated))
+    return shown
 
 
 def _line(name: str, found: Reliability) -> Line:

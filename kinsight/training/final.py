@@ -76,17 +76,26 @@ def _conclude_classes(prepared: Prepared, run: RunFolder, broken: Broken, stop: 
             decision = Decision.of(load_header(run.best))
             assert decision is not None, "these tasks have a classifier"
             judged = judge(decision, found, spec.validate_.classes, seed=spec.seed)
+            if spec.validate_.write_thresholds:
+                keep_calibration(run.best, judged, found.records.fingerprint, judged.uri_N.to_pylist(), replace=True)
+                judged = _as_kept(run, found, spec, judged)
         except KinsightError as error:
             missing = f"The best model could not be measured: {error.message}."
             warn(missing)
-    if judged is not None and found is not None and spec.validate_.write_thresholds:
-        uris = judged.uri_N.to_pylist()
-        keep_calibration(run.best, judged, found.records.fingerprint, uris, replace=True)
     if spec.report is not None:
         _unless_stopped(stop, spec)
         report = _report(prepared, run, None, None, missing, broken, judged)
         write_report(run.path, report, spec.report, device=prepared.device, told=spec.output)
     return {"metrics": clean(dict(judged.metrics)), "not_measurable": {}} if judged is not None else None
+
+
+def _as_kept(run: RunFolder, found: Scored, spec: TrainSpec, judged: Classified) -> Classified:
+    """What the bundle says by the temperature and thresholds that were just found, if they were kept."""
+    header = load_header(run.best)
+    decision = Decision.of(header)
+    if decision is None or header.temperature is None:
+        return judged
+    return judge(decision, found, spec.validate_.classes, seed=spec.seed)
 
 
 def _score_best(prepared: Prepared, run: RunFolder, broken: Broken) -> Scored | None:
