@@ -95,3 +95,12 @@ PARAM_CONFIG = {
     "num_train_images": 0,
     "label_map_path": None,
 }
+
+# Behind the page's parameters, of which the last of two counts.
+SMALL = "--backbone lenet --image_size 28 --train_num_readers 0"
+
+
+def appended(text: str, more: str) -> str:
+    """The command with further parameters behind those it has."""
+    head, quote, tail = text.rpartition("'")
+    return f"{head} {more} {quote}{tail}"

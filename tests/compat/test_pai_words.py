@@ -303,6 +303,9 @@ def test_a_settings_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     file.write_text("output: out\ntask: multilabel\ndata: {train: {path: x.txt}, num_classes: 3}\nepochs: 2\n")
     spec = dry(capsys, "-name=easy_vision_ext", "-Dcmd=train", f"-Dconfig={file}")
     assert (spec["task"], spec["epochs"], spec["loss"]["kind"]) == ("multilabel", 2, "bce")
+    file.with_name("own.config").write_text('model_config: {\n  model_class: "x"\n  a {\n}\n')
+    own = wrong(capsys, "-name=easy_vision_ext", "-Dcmd=train", f"-Dconfig={tmp_path}/own.config")
+    assert "EasyVision's own format is not published" in own
     both = ["-name=easy_vision_ext", "-Dcmd=train", f"-Dconfig={file}", "-Dparam_config", NEEDED]
     assert "-Dparam_config: has no effect beside -Dconfig" in wrong(capsys, *both)
 
@@ -317,3 +320,20 @@ def test_help_is_quick() -> None:
     for module in ("torch", "pydantic", "timm"):
         assert f"| {module}\n" not in done.stderr
     assert time.monotonic() - started < 20  # under a second on a machine of its own
+
+
+def test_a_conversion(capsys: pytest.CaptureFixture[str]) -> None:
+    """The documented one: its processes are those of all workers."""
+    words = ["-name", "easy_vision_ext", "-Dcmd", "convert", "-Doutput_tfrecord", "oss://b/data/first"]
+    config = "--max_image_size 600 --write_parallel_num 8 --num_samples_per_tfrecord 64 --test_ratio 0.1"
+    cluster = '-Dcluster={"worker": {"count": 2, "cpu": 800}}'
+    spec = dry(capsys, *words, "-Dlabel_file=l.csv", cluster, "-Dconvert_param_config", config)
+    assert (spec["data"]["format"], spec["data"]["path"]) == ("easyvision-csv", "l.csv")
+    assert (spec["output"], spec["prefix"], spec["to"]["kind"]) == ("oss://b/data", "first_", "tfrecord")
+    assert (spec["max_image_size"], spec["workers"], spec["per_file"], spec["test_ratio"]) == (600, 16, 64, 0.1)
+    plain = dry(capsys, *words, "-Dlabel_file=l.manifest")
+    assert (plain["data"]["format"], plain["workers"], plain["per_file"]) == ("itag", 1, 128)
+    assert "-Dlabel_file: must be given" in wrong(capsys, *words)
+    text = ["-Dlabel_file=l.csv", "-Dconvert_param_config"]
+    assert "'TEXT_END2END': expected CLASSIFICATION" in wrong(capsys, *words, *text, "--model_type TEXT_END2END")
+    assert "did you mean --max_image_size?" in wrong(capsys, *words, *text, "--max_imagesize 3")

@@ -12,8 +12,9 @@ from torch import nn
 
 from kinsight.errors import SpecError
 from kinsight.models import build_network
-from kinsight.models.backbones import build, layout_of, native_size, size_note
+from kinsight.models.backbones import build, layout_of, native_size, pretrained_cfg, size_note
 from kinsight.models.names import resolve
+from kinsight.models.weights import file_names
 from kinsight.specs.data import ImageSpec
 from kinsight.specs.model import ModelSpec
 
@@ -148,6 +149,18 @@ def test_weights_from_the_store(backbone: str, tmp_path: Path, monkeypatch: pyte
         here, there = net.backbone(x), made(x)
     # Another layout of memory, other orders of summation.
     assert (here - there).abs().max() < 1e-4 * there.abs().max()
+
+
+def test_every_name_has_its_file() -> None:
+    """By the canonical name, as timm has it where it has the network; before it the name of the default weights."""
+    canonical = {spelling: resolve(spelling).name for spelling in PUBLISHED}
+    for spelling, plain in canonical.items():
+        names = file_names(resolve(spelling), pretrained_cfg(resolve(spelling)))
+        assert names[-1] == f"{plain}.safetensors"
+        assert all(name.startswith(f"{plain}.") for name in names)
+    assert {each for each in canonical.values() if each not in PUBLISHED} == {
+        "vgg16", "vgg19", "mobilenetv1_100", "mobilenetv2_100", "resnet50", "resnet101", "resnet152",
+    }  # fmt: skip
 
 
 def test_weights_of_another_picture_size_do_not_fit(tmp_path: Path) -> None:

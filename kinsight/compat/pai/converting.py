@@ -4,6 +4,7 @@ from typing import Any
 
 from kinsight import storage
 from kinsight.compat.flags import Values
+from kinsight.compat.pai.machine import asked_of
 from kinsight.compat.pai.parameters import at_least, one_of
 from kinsight.compat.pai.words import PaiCommand
 from kinsight.compat.words import Words
@@ -41,7 +42,7 @@ def convert_spec(command: PaiCommand, values: Values) -> ConvertSpec:
         "to": {"kind": "tfrecord"},
         "classes": values["class_list_file"],
         "max_image_size": values["max_image_size"],
-        "workers": values["write_parallel_num"],
+        "workers": values["write_parallel_num"] * asked_of(command).workers,
         "per_file": values["num_samples_per_tfrecord"],
         "test_ratio": values["test_ratio"],
     }
@@ -59,7 +60,7 @@ def _split(output: str) -> tuple[str, str]:
     if not place.is_local and not place.path:
         remedy = f"write {output}/FOLDER/NAME"
         raise SpecError("pai.output", f"{output} is a bucket", field="-Doutput_tfrecord", remedy=remedy)
-    return str(place.parent), place.name
+    return str(place.parent), f"{place.name}_"
 
 
 def run(spec: ConvertSpec, overwrite: bool) -> None:
