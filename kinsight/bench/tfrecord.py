@@ -1,8 +1,8 @@
 """`kinsight bench tfrecord`: images and labels read in the order of a file, in records a second.
 
 All sides give the encoded image as bytes and the label as a number, from a local file that is in the page cache, in one
-thread of one process. Ours compares both checksums of every record; the `tfrecord` package compares none, and tar, which
-WebDataset reads, has none for the data. The fourth column reads the same images in random order through the index, as
+thread of one process. Ours compares both checksums of every record; the `tfrecord` package compares none, and tar, that
+WebDataset reads, has none of data. The fourth column reads the same images in random order through the index, as
 training does: one open, seek and read each.
 """
 
