@@ -153,7 +153,7 @@ def settled(spec: TrainSpec) -> TrainSpec:
     embedding is as long as the backbone's features.
     """
     model = spec.model
-    if model.neck.kind == "none" and "embedding_dim" not in model.model_fields_set:
+    if model.has_own_length:
         model = model.model_copy(update={"embedding_dim": natural_embedding_dim(model, spec.data)})
         spec = spec.model_copy(update={"model": model})
     if model.pretrained != "default" or "pretrained" in model.model_fields_set:

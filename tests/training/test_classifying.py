@@ -301,6 +301,21 @@ def test_settings_that_do_not_go_together(further: dict[str, Any], message: str,
         of(TrainSpec, spec_of(base | further))
 
 
+def test_the_length_without_a_neck_is_decided_late(tmp_path: Path) -> None:
+    """Printed settings can be read again, before and after it is decided."""
+    from kinsight.specs.load import as_tree, of
+    from kinsight.training.setup import settled
+
+    plan = {"output": str(tmp_path), "data.train.path": "a.txt", "task": "multilabel", "model.backbone": "conv4"}
+    spec = of(TrainSpec, spec_of(plan))
+    assert as_tree(spec)["model"]["embedding_dim"] is None
+    again = of(TrainSpec, as_tree(spec))
+    assert again == spec and again.model.has_own_length
+    decided = settled(again)
+    assert as_tree(decided)["model"]["embedding_dim"] == 64 and settled(of(TrainSpec, as_tree(decided))) == decided
+    assert as_tree(of(TrainSpec, spec_of({**plan, "task": "metric"})))["model"]["embedding_dim"] == 1536
+
+
 def test_top5_of_few_classes(single: Settings, many: Settings) -> None:
     listed = Path(single["data.train.path"])
     few = listed.with_name("few.txt")
