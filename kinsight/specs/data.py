@@ -68,7 +68,7 @@ class Csv(_Columns):
 
 
 class Parquet(_Columns):
-    """A Parquet file."""
+    """A Parquet file; with the images' bytes in the image column one or several, by *, ? and [...]."""
 
     format: Literal["parquet"] = "parquet"
 

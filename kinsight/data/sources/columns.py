@@ -114,7 +114,7 @@ def _paths(column: pa.ChunkedArray, name: str, place: Callable[[int], str]) -> p
             "data.column-type",
             f"column {name!r} holds {column.type}, not paths",
             field=place(0),
-            remedy="name a column of paths or addresses; images inside a table are not read",
+            remedy="name a column of paths or addresses, or of the images' bytes",
         )
     column = pc.utf8_trim_whitespace(column)
     if (empty := np.flatnonzero(pc.fill_null(pc.equal(column, ""), True).to_numpy())).size:

@@ -51,7 +51,7 @@ def require_images(
 
 
 def _rooted(source: Source, uri: str) -> str:
-    if isinstance(source, Folder | Voc | TFRecord):
+    if isinstance(source, Folder | Voc | TFRecord) or split_piece(uri) is not None:
         return ""
     root = root_of(None if isinstance(source, Itag) else source.root, source.path)
     if not uri.startswith(root.child("x").uri[:-1]):

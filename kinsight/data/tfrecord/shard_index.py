@@ -5,11 +5,8 @@ of the features, so a file that changed is read again. Nothing is written beside
 (`offset length` a line, of whole records) only serves to read parts of a large file at once.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import astuple
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +16,7 @@ import pyarrow as pa
 
 from kinsight import progress, storage
 from kinsight.data.arrow import pc
+from kinsight.data.kept_tables import keep, kept, kept_file
 from kinsight.data.tfrecord.example import Keys, Sample, parse_example
 from kinsight.data.tfrecord.framing import CHUNK_BYTES, HEAD_BYTES, read_frames
 from kinsight.data.tfrecord.shards import Shard
@@ -64,7 +62,7 @@ def record_place(name: str, number: int, at: int) -> str:
 
 def index_shards(shards: Sequence[Shard], keys: Keys) -> list[ShardIndex]:
     """The index of each file, from the cache where it is known. Raises DataError naming file, record and byte."""
-    tables = [_kept(_cache_file(shard, keys)) for shard in shards]
+    tables = [kept(_cache_file(shard, keys)) for shard in shards]
     wanted = [shard for shard, table in zip(shards, tables, strict=True) if table is None]
     if wanted:
         total_mb = sum(max(0, shard.size) for shard in wanted) / 1e6
@@ -84,8 +82,8 @@ def _made(shards: Sequence[Shard], keys: Keys, on_bytes: OnBytes) -> Iterator[pa
         ]
         for shard, parts in zip(shards, pending, strict=True):
             table = _joined(shard, parts, keys)
-            _refuse_changed(shard)
-            _keep(table, _cache_file(shard, keys))
+            refuse_changed(shard)
+            keep(table, _cache_file(shard, keys))
             on_bytes(max(0, shard.size))
             yield table
     finally:
@@ -212,7 +210,8 @@ def _sidecar_begins(shard: Shard) -> np.ndarray | None:
     return begin_N if fits and (length_N > 0).all() else None
 
 
-def _refuse_changed(shard: Shard) -> None:
+def refuse_changed(shard: Shard) -> None:
+    """Raise StorageError if the file is another by now."""
     found = storage.stat(shard.address)
     if found is None or (found.size, found.version) != (shard.size, shard.version):
         raise StorageError(
@@ -222,29 +221,8 @@ def _refuse_changed(shard: Shard) -> None:
 
 def _cache_file(shard: Shard, keys: Keys) -> Path | None:
     """Where the index is kept; nowhere for a file of which nobody can tell whether it changed."""
-    if not shard.version:
-        return None
-    key = json.dumps([_VERSION, shard.address.uri, shard.size, shard.version, astuple(keys)])
-    digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-    return storage.cache_directory() / "tfrecord" / f"{digest}.arrow"
-
-
-def _kept(file: Path | None) -> pa.Table | None:
-    if file is None:
-        return None
-    with suppress(OSError, pa.ArrowInvalid):  # absent, or cut off by a full disk: it is made anew
-        return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
-    return None
-
-
-def _keep(table: pa.Table, file: Path | None) -> None:
-    if file is None:
-        return
-    try:
-        with storage.open_write(file) as stream, pa.ipc.new_file(stream, table.schema) as writer:
-            writer.write_table(table)
-    except StorageError as error:
-        progress.warn(f"the index cannot be kept, so the next run reads the files again: {error.message}")
+    made_from = [_VERSION, shard.address.uri, shard.size, shard.version, astuple(keys)]
+    return kept_file("tfrecord", made_from) if shard.version else None
 
 
 def _mixed(name: str) -> DataError:
