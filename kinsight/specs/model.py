@@ -97,7 +97,7 @@ class ModelSpec(Spec):
 
     backbone: str = Field(
         default="resnet50",
-        description="resnet50, swint_tiny, vit_base, xcit_small, ResNet50, ..., conv4, or any timm name",
+        description="resnet50, swint_tiny, vit_base, xcit_small, inception_v4, lenet, ..., conv4, or any timm name",
     )
     pretrained: FirstWeights | None = Field(
         default="default", description="`default` (published weights), null (random), or the address of a weights file"

@@ -15,8 +15,9 @@ from typing import Any
 
 from kinsight import storage
 from kinsight.compat.pai import names
+from kinsight.compat.pai.given import Given, key_of
 from kinsight.compat.pai.machine import Asked, Machine, machine_for
-from kinsight.compat.pai.names import FIELDS, LOSSES, MODEL_PARALLEL, Field
+from kinsight.compat.pai.names import LOSSES, MODEL_PARALLEL, Field
 from kinsight.compat.words import Words
 from kinsight.errors import DataError, SpecError
 from kinsight.progress import say, warn
@@ -73,54 +74,6 @@ def run(words: list[str]) -> None:
 
     with _WORDS.used():
         train(spec, overwrite="--overwrite" in options)
-
-
-class Given:
-    """Parameters of a file, by the names of the page; case and blanks around do not count."""
-
-    def __init__(self, tree: dict[str, Any], file: str) -> None:
-        known = {_key(each.name): each.name for each in FIELDS}
-        self._value: dict[str, Any] = {}
-        for name, value in tree.items():
-            if _key(name) not in known:
-                near = difflib.get_close_matches(_key(name), known, n=1)
-                hint = f"; did you mean {known[near[0]]!r}?" if near else ""
-                remedy = f"kinsight compat {names.SCRIPT} --help lists them"
-                raise SpecError("spec.unknown-flag", f"no parameter {str(name)!r}{hint}", field=file, remedy=remedy)
-            if value is not None and str(value).strip():
-                self._value[known[_key(name)]] = value
-        for each in FIELDS:
-            if each.needed and each.name not in self._value:
-                raise SpecError("spec.needed", "must be given", field=each.name, remedy=f"write it into {file}")
-
-    def has(self, field: Field) -> bool:
-        return field.name in self._value
-
-    def text(self, field: Field) -> str | None:
-        value = self._value.get(field.name, field.default)
-        return None if value is None else str(value).strip()
-
-    def number(self, field: Field) -> Any:
-        """A whole number where it is one. Raises SpecError."""
-        try:
-            value = float(self._value.get(field.name, field.default))
-        except (TypeError, ValueError):
-            raise SpecError("spec.value", f"{self.text(field)!r}: expected a number", field=field.name) from None
-        return int(value) if value.is_integer() else value
-
-    def choice(self, field: Field, known: list[str]) -> str:
-        """One of the values that the page prints. Raises SpecError for another one, with the nearest."""
-        text = self.text(field) or ""
-        lower = {_key(each): each for each in known}
-        if _key(text) not in lower:
-            near = difflib.get_close_matches(_key(text), lower, n=1)
-            hint = f"; did you mean {lower[near[0]]}?" if near else ""
-            raise SpecError("spec.value", f"{text!r}: expected {' or '.join(known)}{hint}", field=field.name)
-        return lower[_key(text)]
-
-
-def _key(text: object) -> str:
-    return " ".join(str(text).lower().split())
 
 
 def tree_of(given: Given) -> dict[str, Any]:
@@ -199,12 +152,12 @@ def _model(given: Given) -> dict[str, Any]:
 def _loss(given: Given, parallel: bool) -> dict[str, Any]:
     """The loss, with the cross-entropy beside it that data-parallel training has."""
     name = re.split(r"\s*(?:\(|, whose)", given.text(names.LOSS) or "")[0]
-    known = {_key(each): each for each in LOSSES}
-    if _key(name) not in known:
-        near = difflib.get_close_matches(_key(name), known, n=1)
+    known = {key_of(each): each for each in LOSSES}
+    if key_of(name) not in known:
+        near = difflib.get_close_matches(key_of(name), known, n=1)
         hint = f"; did you mean {known[near[0]]}?" if near else ""
         raise SpecError("spec.value", f"{name!r}: expected {', '.join(LOSSES)}{hint}", field=names.LOSS.name)
-    name = known[_key(name)]
+    name = known[key_of(name)]
     of_parallel = name.startswith("Model-parallel")
     if parallel and not of_parallel and name != "AMSoftmax":
         what = f"{name}: {MODEL_PARALLEL} has Model-parallel AMSoftmax and Model-parallel Softmax"
@@ -241,7 +194,7 @@ def _machine(given: Given) -> Machine:
 
 
 def _precision(given: Given, machine: Machine) -> str:
-    text = _key(given.text(names.HALF) or "false")
+    text = key_of(given.text(names.HALF) or "false")
     if text not in ("true", "yes", "on", "1", "false", "no", "off", "0"):
         raise SpecError("spec.value", f"{text!r}: expected true or false", field=names.HALF.name)
     if text in ("false", "no", "off", "0"):
