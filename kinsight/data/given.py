@@ -8,7 +8,7 @@ from kinsight import storage
 from kinsight.data.records import Records
 from kinsight.data.sources.paths import IMAGE_SUFFIXES
 from kinsight.data.sources.read import read_records
-from kinsight.specs.data import Csv, Folder, ImageList, Itag, Parquet, Source
+from kinsight.specs.data import Csv, Folder, ImageList, Itag, Parquet, Source, TFRecord
 
 _LISTS = (".txt", ".lst", ".list")
 _COLUMNS = ("uri", "labels", "offset", "length")
@@ -17,8 +17,9 @@ _COLUMNS = ("uri", "labels", "offset", "length")
 def image_records(given: Sequence[str]) -> Records:
     """The images that addresses stand for, in their order, labels of lists left as they are.
 
-    A folder holds images at any depth; a list (.txt, .lst, .list, .csv, .parquet, .manifest) names them; anything else
-    is an image, whether it is there or not. Raises DataError, StorageError for folders and lists.
+    A folder holds images at any depth; a list (.txt, .lst, .list, .csv, .parquet, .manifest) names them; TFRecords
+    (.tfrecord, also with * in the name) hold them; anything else is an image, whether it is there or not. Raises
+    DataError, StorageError for folders and lists.
     """
     tables: list[pa.Table] = []
     plain: list[str] = []
@@ -64,6 +65,8 @@ def _source(text: str) -> Source | None:
         return Parquet(path=text)
     if name.endswith(".manifest"):
         return Itag(path=text)
+    if name.endswith((".tfrecord", ".tfrecords")):
+        return TFRecord(path=text)
     if name.rpartition(".")[2] in IMAGE_SUFFIXES:
         return None
     return Folder(path=text) if storage.is_directory(text) else None

@@ -1,7 +1,6 @@
 """Images with what they show and what was said of them, the worst mistakes first."""
 
 import numpy as np
-from torch import Tensor
 
 from kinsight.data.reading import shown
 from kinsight.reports.classified import Classified
@@ -61,29 +60,21 @@ def _pictures(found: Classified, rows: np.ndarray, images: Images) -> str:
 
 
 def _truth(found: Classified, row: int) -> str:
-    if found.one is not None:
-        return _short(found.class_names[int(found.target[row])])
-    names = [found.class_names[label] for label in _places(found.target[row] == 1)]
-    return _joined(names) or "no label"
+    return _joined([found.class_names[label] for label in found.shows(row)]) or "no label"
 
 
 def _said(found: Classified, row: int, *, every: bool = False) -> str:
-    """The predicted labels with their probability; of one class an image, also what the true one was given."""
-    labels = _places(found.predicted_NC[row])
+    """The predicted labels with their probability, and that of those missed; of one class an image, of the true one."""
+    labels, shown_labels = found.said(row), found.shows(row)
     labels.sort(key=lambda label: -float(found.probability_NC[row, label]))
     texts = [f"{_short(found.class_names[label])} {_probability(found, row, label)}" for label in labels]
+    missed = [label for label in shown_labels if label not in labels]
     if found.one is not None:
-        own = int(found.target[row])
-        truth = "" if own in labels else f" (true one {_probability(found, row, own)})"
+        truth = f" (true one {_probability(found, row, missed[0])})" if missed else ""
         return f"said {texts[0]}{truth}"
-    missed = [label for label in _places(found.target[row] == 1) if label not in labels]
     absent = [f"{_short(found.class_names[label])} {_probability(found, row, label)}" for label in missed]
     said = (", ".join(texts) if every else _joined(texts)) or "nothing"
     return f"said {said}" + (f"; missed {', '.join(absent) if every else _joined(absent)}" if absent else "")
-
-
-def _places(there_C: Tensor) -> list[int]:
-    return [int(place) for place in there_C.nonzero().squeeze(1)]
 
 
 def _probability(found: Classified, row: int, label: int) -> str:

@@ -17,6 +17,8 @@ from kinsight.metrics import (
     Temperature,
 )
 
+_LEAST = 1e-12  # probability whose logarithm is taken
+
 
 @dataclass(frozen=True)
 class Classified:
@@ -68,26 +70,36 @@ class Classified:
             return False
         return not torch.allclose(self.chosen.threshold_C, self.threshold_C, atol=1e-4)
 
+    def said(self, row: int) -> list[int]:
+        """The classes predicted for an image, ascending."""
+        if self.one is not None:
+            return [int(self.one.predicted_N[row])]
+        return [int(place) for place in self._predicted_NC[row].nonzero().squeeze(1)]
+
+    def shows(self, row: int) -> list[int]:
+        """The classes an image is known to show, ascending."""
+        if self.one is not None:
+            return [int(self.target[row])]
+        return [int(place) for place in (self.target[row] == 1).nonzero().squeeze(1)]
+
     @cached_property
-    def predicted_NC(self) -> Tensor:
-        """bool: the labels predicted; of one class an image, that class."""
-        if self.threshold_C is not None:
-            return self.probability_NC >= self.threshold_C.to(self.probability_NC.dtype)
-        assert self.one is not None, "either one class or several labels"
-        return torch.nn.functional.one_hot(self.one.predicted_N, len(self.class_names)).bool()
+    def _predicted_NC(self) -> Tensor:
+        assert self.threshold_C is not None, "of several labels"
+        return self.probability_NC >= self.threshold_C.to(self.probability_NC.dtype)
 
     @cached_property
     def right_N(self) -> Tensor:
         """bool: images of which nothing wrong is said."""
         if self.one is not None:
             return self.one.rank_N == 1
-        return ((self.predicted_NC == (self.target == 1)) | (self.target < 0)).all(1)
+        return ((self._predicted_NC == (self.target == 1)) | (self.target < 0)).all(1)
 
     @cached_property
     def surprise_N(self) -> Tensor:
         """float64: negative log-likelihood of what each image shows, in nats: the larger, the worse the mistake."""
-        likely_NC = self.probability_NC.double().clamp(1e-12, 1 - 1e-12)
         if self.one is not None:
-            return -likely_NC.gather(1, self.target[:, None]).squeeze(1).log()
+            own_N = self.probability_NC.gather(1, self.target[:, None]).squeeze(1)
+            return -own_N.double().clamp(min=_LEAST).log()
+        likely_NC = self.probability_NC.double().clamp(_LEAST, 1 - _LEAST)
         share_NC = torch.where(self.target == 1, likely_NC, 1 - likely_NC)
         return -share_NC.log().masked_fill(self.target < 0, 0.0).sum(1)

@@ -14,7 +14,7 @@ class PredictSpec(Spec):
     job: Literal["predict"] = "predict"
     input: list[str] = Field(
         min_length=1,
-        description="images: files, folders, or lists of addresses (.txt, .lst, .csv, .parquet, .manifest)",
+        description="images: files, folders, lists of addresses (.txt, .lst, .csv, .parquet, .manifest), TFRecords",
         json_schema_extra={"positional": True},
     )
     bundle: str = Field(description="address of a model bundle (or of a run that holds one)")

@@ -11,6 +11,8 @@ from small_set import NAMES
 
 import kinsight
 from kinsight.cli import main
+from kinsight.data.tfrecord.example import encode_example
+from kinsight.data.tfrecord.framing import frame
 from kinsight.errors import DataError, KinsightError, SpecError, StorageError
 
 FAST = {"workers": 0, "device": "cpu"}
@@ -217,3 +219,25 @@ def test_names_with_odd_line_breaks(pictures: Path, tmp_path: Path) -> None:
     kinsight.predict(FAST | {"bundle": str(bundle), "input": [str(pictures / "images")], "lines": "address-json",
                              "output": str(tmp_path / "text")})  # fmt: skip
     assert len((tmp_path / "text").read_text().split("\n")) == 31
+
+
+def test_images_inside_tfrecords(pictures: Path, bundles: dict[str, Path], tmp_path: Path) -> None:
+    for shard in range(2):
+        data = b""
+        for label in (2 * shard, 2 * shard + 1):
+            image = (pictures / f"images/{label}/3.png").read_bytes()
+            data += frame(encode_example({"image/encoded": image, "image/class/label": [label]}))
+        (tmp_path / f"part-{shard}.tfrecord").write_bytes(data)
+    lines = predicted(
+        bundles["classification"], tmp_path / "out", tmp_path / "part-*.tfrecord", pictures / "images/5/3.png"
+    )
+    assert [line["class"] for line in lines] == [0, 1, 2, 3, 5]
+    assert lines[3]["image"].startswith(f"{tmp_path}/part-1.tfrecord#bytes=")
+
+
+def test_an_output_beside_where_one_stands(
+    pictures: Path, bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert predicted(bundles["classification"], "out.jsonl", pictures / "images/4")[0]["class"] == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
