@@ -42,7 +42,7 @@ JOBS: dict[str, Job] = {
         "compare losses under one protocol", "kinsight.specs.compare:CompareSpec", "kinsight.comparing.job:run"
     ),
     "evaluate": Job(
-        "measure retrieval and verification", "kinsight.specs.evaluate:EvaluateSpec", "kinsight.evaluation.evaluate:run"
+        "measure retrieval, or a classifier", "kinsight.specs.evaluate:EvaluateSpec", "kinsight.evaluation.evaluate:run"
     ),
     "embed": Job("turn images into vectors", "kinsight.specs.evaluate:EmbedSpec", "kinsight.evaluation:embed"),
     "predict": Job(
