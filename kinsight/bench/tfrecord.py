@@ -6,6 +6,7 @@ WebDataset reads, has none of data. The fourth column reads the same images in r
 training does: one open, seek and read each.
 """
 
+import importlib
 import io
 import statistics
 import tarfile
@@ -92,13 +93,13 @@ def _tfrecord(folder: Path) -> Pairs:
     from tfrecord.reader import tfrecord_loader
 
     wanted = {"image/encoded": "byte", "image/class/label": "int"}
-    for row in tfrecord_loader(str(folder / "a.tfrecord"), None, wanted):
+    rows: Any = tfrecord_loader(str(folder / "a.tfrecord"), None, wanted)
+    for row in rows:
         yield row["image/encoded"], int(row["image/class/label"][0])
 
 
 def _webdataset(folder: Path) -> Pairs:
-    import webdataset
-
+    webdataset: Any = importlib.import_module("webdataset")
     for image, label in webdataset.WebDataset(str(folder / "a.tar"), shardshuffle=False).to_tuple("jpg", "cls"):
         yield image, int(label)
 

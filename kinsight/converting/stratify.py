@@ -1,5 +1,7 @@
 """A split that keeps the share of every label, also where images have several."""
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -18,7 +20,7 @@ def stratified(
     share_S = np.array([1 - ratio, ratio])
     wanted_S = share_S * len(count_N)
     left_C = np.bincount(label_M, minlength=num_classes)
-    wanted_SC = share_S[:, None] * left_C
+    wanted_SC: npt.NDArray[np.float64] = share_S[:, None] * left_C.astype(np.float64)
     chosen_N = np.full(len(count_N), -1, np.int8)
     images_by_class = _images_by_class(offset_N1, label_M, num_classes)
     while left_C.any():
@@ -46,7 +48,9 @@ def _side(of_label_S: npt.NDArray[np.float64], of_all_S: npt.NDArray[np.float64]
     return int(rng.integers(2))
 
 
-def _images_by_class(offset_N1: npt.NDArray[np.int64], label_M: npt.NDArray[np.int64], num_classes: int):
+def _images_by_class(
+    offset_N1: npt.NDArray[np.int64], label_M: npt.NDArray[np.int64], num_classes: int
+) -> Callable[[int], npt.NDArray[np.int64]]:
     row_M = np.repeat(np.arange(len(offset_N1) - 1), np.diff(offset_N1))
     order_M = np.argsort(label_M, kind="stable")
     start_C1 = np.concatenate([[0], np.cumsum(np.bincount(label_M, minlength=num_classes))])
