@@ -27,6 +27,14 @@ class LabelTargets:
         """Of one image's target."""
         return (self._rows.num_classes,)
 
+    def words(self, records: Records) -> str:
+        """For people: how many labels an image shows, and of how many nobody knows."""
+        shown_N = np.diff(records.labels_csr[0])
+        unknown = 1 - float(self.counts.known_C.double().mean()) / max(len(records), 1)
+        bare = f", {int((shown_N == 0).sum()):,} images without any" if (shown_N == 0).any() else ""
+        hidden = f", {100 * unknown:.3g} % unknown" if unknown > 0 else ""
+        return f"{records.num_classes:,}, {shown_N.mean():.3g} an image{bare}{hidden}"
+
     def of(self, index_B: np.ndarray | Tensor) -> Tensor:
         """float32 (B, C) of these record numbers."""
         return torch.from_numpy(self._rows[np.asarray(index_B)]).float()

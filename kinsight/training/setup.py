@@ -380,6 +380,8 @@ def _introduce(prepared: Prepared, validation: Records | None) -> None:
             warn(note)
     weights = sum(parameter.numel() for parameter in prepared.net.parameters())
     say(f"images      {len(prepared.records):,} of {prepared.records.num_classes:,} classes")
+    if isinstance(prepared.targets, LabelTargets):
+        say(f"labels      {prepared.targets.words(prepared.records)}")
     if validation is not None:
         say(f"validation  {len(validation):,} images of {validation.num_classes:,} classes, by {spec.validate_.metric}")
     else:

@@ -325,7 +325,13 @@ def test_top5_of_few_classes(single: Settings, many: Settings) -> None:
         train(spec_of(plan))
 
 
-def test_the_end_is_told(many: Settings) -> None:
+def test_what_is_told(many: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     train(spec_of(many | {"epochs": 1}))
+    said = capsys.readouterr().err
+    lines = Path(many["data.train.path"]).read_text().splitlines()[1:]
+    cells = [line.split(",")[1:] for line in lines]
+    bare, unknown = sum("1" not in row for row in cells), sum(row.count("?") for row in cells) / (4 * len(cells))
+    each = sum(row.count("1") for row in cells) / len(cells)
+    assert f"labels      4, {each:.3g} an image, {bare} images without any, {100 * unknown:.3g} % unknown" in said
     summary = json.loads((Path(many["output"]) / "run.json").read_text())
     assert summary["metric"] == "map" and summary["num_classes"] == 4
