@@ -9,6 +9,7 @@ from kinsight.metrics.label_thresholds import NEVER
 from kinsight.models import load_header, write_calibration
 from kinsight.reports.classified import Classified
 
+LEAST_IMAGES = 20  # below, what they ask for is chance
 _NAMED = 5
 
 
@@ -33,6 +34,9 @@ def keep_calibration(
     if shared or (header.data_fingerprint is not None and header.data_fingerprint == fingerprint):
         share = f"about {100 * shared:.0f} % of these" if shared else "these"
         progress.warn(f"neither temperature nor thresholds are written: {share} are training images, so they mislead")
+        return
+    if len(found) < LEAST_IMAGES:
+        progress.say(f"calibrated  no: {len(found)} images say too little, {LEAST_IMAGES} are needed")
         return
     if found.fitted.at_bound:
         progress.warn(

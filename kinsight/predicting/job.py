@@ -38,8 +38,9 @@ def predict(spec: PredictSpec | Mapping[str, Any], *, overwrite: bool = False) -
     """
     spec = of(PredictSpec, spec)
     parts = Parts(spec)
+    folder = storage.OutputDir(parts.output.parent)  # refuses what cannot be written to before it is asked anything
     _refuse_finished(parts.output, overwrite)
-    storage.OutputDir(parts.output.parent).check_writable()
+    folder.check_writable()
     model = _open(spec)
     records = image_records(spec.input)
     if not len(records):

@@ -118,7 +118,7 @@ def test_the_bundles_own_thresholds_stay(
     place = bundle["multilabel"]
     evaluate(place, source(images, "multilabel"), tmp_path / "one")
     before = load_header(place)
-    write_list(tmp_path / "half.txt", [(f"{images}/{label}/{n}.png", label) for label in range(6) for n in range(3)])
+    write_list(tmp_path / "half.txt", [(f"{images}/{label}/{n}.png", label) for label in range(6) for n in range(4)])
     half = {"path": str(tmp_path / "half.txt")}
     evaluate(place, half, tmp_path / "two")
     assert load_header(place) == before
@@ -132,6 +132,16 @@ def test_nothing_is_written_when_not_wanted(images: Path, bundle: dict[str, Path
     before = load_header(bundle["classification"])
     evaluate(bundle["classification"], source(images, "classification"), tmp_path / "out", write_thresholds=False)
     assert load_header(bundle["classification"]) == before
+
+
+def test_a_handful_of_images_chooses_nothing(
+    images: Path, bundle: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = write_list(tmp_path / "few.txt", [(f"{images}/{label}/0.png", label) for label in range(6)])
+    found = evaluate(bundle["multilabel"], {"path": str(few)}, tmp_path / "out")
+    assert found["images"] == 6
+    assert load_header(bundle["multilabel"]).temperature is None
+    assert "6 images say too little" in capsys.readouterr().err
 
 
 def test_training_images_choose_no_thresholds(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

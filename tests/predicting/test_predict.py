@@ -209,6 +209,11 @@ def test_one_dead_web_address_breaks_its_line_alone_and_many_end_the_job(
         predicted(bundles["classification"], tmp_path / "more", *[dead] * 20)
 
 
+def test_web_addresses_cannot_be_written_to(bundles: dict[str, Path]) -> None:
+    with pytest.raises(StorageError, match="read only"):
+        predicted(bundles["classification"], "http://nowhere.invalid/out.jsonl", "a.jpg")
+
+
 def test_names_with_odd_line_breaks(pictures: Path, tmp_path: Path) -> None:
     from classifier_bundles import make_classifier
 
