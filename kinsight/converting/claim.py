@@ -37,6 +37,7 @@ def claim(spec: ConvertSpec, records: Records, folder: Address, *, overwrite: bo
     files = sorted(name for name in there if ours.fullmatch(name))
     field = f"output={folder}"
     if overwrite:
+        _refuse_source(spec, records, {folder.child(name).uri for name in files}, field)
         header = spec.prefix + HEADER
         for name in sorted(files, key=lambda name: (name != header, name != begun)):
             storage.remove(folder.child(name))
@@ -49,6 +50,8 @@ def claim(spec: ConvertSpec, records: Records, folder: Address, *, overwrite: bo
         )
     elif begun in there:
         _refuse_other(json.loads(storage.read_text(folder.child(begun))), mine, field)
+        if folder.is_local:
+            storage.remove_left_aside(folder.local_path)
     elif files:
         raise SpecError(
             "convert.occupied",
@@ -58,6 +61,23 @@ def claim(spec: ConvertSpec, records: Records, folder: Address, *, overwrite: bo
         )
     if overwrite or begun not in there:
         storage.write_text(folder.child(begun), json.dumps(mine, ensure_ascii=False))
+
+
+def _refuse_source(spec: ConvertSpec, records: Records, replaced: set[str], field: str) -> None:
+    """Raise SpecError if what is to be replaced is what is to be converted."""
+    read = [_whole_address(spec.data.path), *map(_whole_address, records.table["uri"].unique().to_pylist())]
+    if own := {_whole_address(uri) for uri in replaced} & set(read):
+        raise SpecError(
+            "convert.own-source",
+            f"holds what is to be converted, such as {Address.parse(min(own))}: it would be removed before it is read",
+            field=field,
+            remedy="choose another output or prefix",
+        )
+
+
+def _whole_address(uri: str) -> str:
+    address = Address.parse(uri)
+    return str(address.local_path.resolve()) if address.is_local else address.uri
 
 
 def _refuse_other(before: dict[str, object], mine: dict[str, object], field: str) -> None:

@@ -172,6 +172,17 @@ def test_whose_the_output_is(tmp_path):
         convert(given)
 
 
+@pytest.mark.parametrize("kind", ["tfrecord", "image-list"])
+def test_a_source_is_never_replaced_by_what_it_becomes(tmp_path, kind):
+    out = convert(spec(tmp_path, to={"kind": kind}))
+    before = {path.name: path.read_bytes() for path in Path(out).iterdir()}
+    again = {"data": sources(kind, out, "train").model_dump(), "output": out, "workers": 0, "to": {"kind": kind}}
+    with pytest.raises(SpecError, match=r"holds what is to be converted, such as .*train"):
+        convert(again, overwrite=True)
+    assert {path.name: path.read_bytes() for path in Path(out).iterdir()} == before
+    convert(again | {"prefix": "again_"})
+
+
 def test_a_killed_job_goes_on(tmp_path):
     given = spec(tmp_path, data={"path": str(image_set(tmp_path / "in", 300))}, per_file=10, workers=1)
     whole = convert(given | {"output": str(tmp_path / "whole")})

@@ -76,12 +76,12 @@ def _no_head(name: str, number: int, at: int, head: bytes) -> DataError:
     if at:
         return _damaged(name, number, at, "the checksum of its length is wrong")
     if kind := compression_of(head):
+        target = name.removesuffix(".gz") if name.endswith(".gz") else f"{name}.unpacked"
         return DataError(
             "data.tfrecord-compressed",
             f"is {kind}-compressed: images inside cannot be read in any order",
             field=name,
-            remedy="unpack it first"
-            + (f": gzip -dc {name} > {name.removesuffix('.gz')}.tfrecord" if kind == "gzip" else ""),
+            remedy=f"unpack it first: gzip -dc {name} > {target}" if kind == "gzip" else "unpack it first",
         )
     return DataError(
         "data.tfrecord",
