@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ from kinsight.compat.pai.places import environment
 from kinsight.compat.pai.words import PaiCommand, command, commands_in
 from kinsight.errors import SpecError
 
-REFERENCE = Path(__file__).resolve().parents[2] / "../shared/references/pai-easyvision-classification.txt"
+ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = ROOT / "../shared/references/pai-easyvision-classification.txt"
 NEEDED = (
     "--model_type MultiLabelClassification --num_classes 4 --train_data a/*.tfrecord --test_data b.tfrecord "
     "--train_batch_size 8 --test_batch_size 8 --model_dir out --num_epochs 20"
@@ -311,6 +313,8 @@ def test_a_settings_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_help_is_quick() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts["pai"] == "kinsight.__main__:pai"
     started = time.monotonic()
     code = "import sys; from kinsight.__main__ import pai; sys.argv = ['pai', '--help']; pai()"
     done = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=False)
@@ -329,6 +333,7 @@ def test_a_conversion(capsys: pytest.CaptureFixture[str]) -> None:
     cluster = '-Dcluster={"worker": {"count": 2, "cpu": 800}}'
     spec = dry(capsys, *words, "-Dlabel_file=l.csv", cluster, "-Dconvert_param_config", config)
     assert (spec["data"]["format"], spec["data"]["path"]) == ("easyvision-csv", "l.csv")
+    assert spec["unlabelled"] == "leave-out"
     assert (spec["output"], spec["prefix"], spec["to"]["kind"]) == ("oss://b/data", "first_", "tfrecord")
     assert (spec["max_image_size"], spec["workers"], spec["per_file"], spec["test_ratio"]) == (600, 16, 64, 0.1)
     plain = dry(capsys, *words, "-Dlabel_file=l.manifest")

@@ -45,6 +45,7 @@ def convert_spec(command: PaiCommand, values: Values) -> ConvertSpec:
         "workers": values["write_parallel_num"] * asked_of(command).workers,
         "per_file": values["num_samples_per_tfrecord"],
         "test_ratio": values["test_ratio"],
+        "unlabelled": "leave-out",  # with a warning: the command has no word for what else to do with them
     }
     with _WORDS.used():
         spec = check(ConvertSpec, tree)
