@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from kinsight.evaluation import embed, evaluate, load
+    from kinsight.predicting import predict
     from kinsight.serving.search_job import search
     from kinsight.training import train
 
@@ -18,13 +19,14 @@ _LAZY = {
     "evaluate": "kinsight.evaluation",
     "embed": "kinsight.evaluation",
     "load": "kinsight.evaluation",
+    "predict": "kinsight.predicting",
     "search": "kinsight.serving.search_job",
 }
 _PACKAGES = (
     "losses", "metrics", "neighbors", "models", "data", "indexing", "partition", "storage", "parallel", "specs"
 )  # fmt: skip
 
-__all__ = ["embed", "evaluate", "load", "search", "train"]
+__all__ = ["embed", "evaluate", "load", "predict", "search", "train"]
 
 
 def __getattr__(name: str) -> Any:

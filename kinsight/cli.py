@@ -20,6 +20,8 @@ _RESUMABLE = (
     "compare",
     "demo",
     "embed",
+    "convert",
+    "predict",
     "partition",
     "partition evaluate",
     "index build",

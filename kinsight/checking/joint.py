@@ -33,7 +33,7 @@ class Joint:
             own_C = np.array([number[name] for name in part.class_names], np.int32)
             values = own_C[label_M] if len(label_M) else np.zeros(0, np.int32)
             labels.append(pa.ListArray.from_arrays(pa.array(offset_N1.astype(np.int32)), pa.array(values, pa.int32())))
-            uris += part.table["uri"].chunks
+            uris += part.uris.chunks
         table = pa.table({"uri": pa.chunked_array(uris, pa.string()), "labels": pa.chunked_array(labels)})
         return cls(parts, Records(table, names, parts[0].source))
 

@@ -18,7 +18,7 @@ from kinsight import progress
 from kinsight.checking.candidates import Pairs, candidate_pairs, taken
 from kinsight.checking.descriptors import BOXES
 from kinsight.checking.look import squeezed, upright
-from kinsight.checking.processes import over_records
+from kinsight.data.processes import over_records
 from kinsight.checking.registration import register
 from kinsight.data import Records
 from kinsight.data.decode import BrokenImage

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from kinsight import progress
 from kinsight.checking.look import LOOK, SMALL, UNUSABLE, Limits, look
-from kinsight.checking.processes import over_records
+from kinsight.data.processes import over_records
 from kinsight.data import Records
 from kinsight.data.reading import REMOTE_READS
 

@@ -57,6 +57,13 @@ def read_protocol(spec: CompareSpec) -> Protocol:
     tree = _base_tree(spec.base)
     ignored = tuple(name for name in _REPLACED if tree.get(name) is not None)
     base = _checked(_bare(tree), "base")
+    if base.task != "metric":
+        raise SpecError(
+            "compare.base",
+            f"task={base.task}: trainings are compared by how they retrieve classes held out, which is task=metric",
+            field="base",
+            remedy="leave task out",
+        )
     budget = spec.budget.given() if spec.budget is not None else _own_budget(tree)
     tree = {**{key: value for key, value in tree.items() if key not in _REPLACED}, **budget}
     tree |= {"output": "unset", "report": None, "validate": _validation(spec)}

@@ -80,17 +80,16 @@ def _refuse_seen(records: Records, training: Records) -> None:
     )
 
 
-def _images(records: Records) -> Iterator[tuple[str, int]]:
-    """Each image's address, and its place within a container of many; local folders by their real paths."""
+def _images(records: Records) -> Iterator[str]:
+    """Each image's address; local folders by their real paths."""
     real = cache(os.path.realpath)
-    offsets = records.table["offset"].to_pylist() if "offset" in records.table.column_names else [None] * len(records)
-    for uri, offset in zip(records.table["uri"].to_pylist(), offsets, strict=True):
+    for uri in records.uris.to_pylist():
         address = storage.Address.parse(uri) if uri.startswith("file:") else None
         path = address.path if address is not None else uri
         if "://" not in path:
             folder, name = os.path.split(path)
             path = f"{real(folder)}/{name}"
-        yield path, -1 if offset is None else offset
+        yield path
 
 
 class FinalTest:

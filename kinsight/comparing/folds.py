@@ -89,10 +89,8 @@ def _check_folds(records: Records, fold_C: np.ndarray, spec: FoldSpec) -> None:
 def write_folds(records: Records, spec: FoldSpec, seed: int, folder: storage.Address) -> list[Fold]:
     """Write the lists of a seed's split below `folder`, or check that those there are the same; the folds.
 
-    Raises SpecError when other folds are there, DataError where images have several labels or lie in shards.
+    Raises SpecError when other folds are there, DataError where images have several labels.
     """
-    if "offset" in records.table.column_names:
-        raise DataError("compare.shards", "images inside shards cannot be listed", field=records.source)
     label_N = records.label_N  # one label each, or an error
     fold_C = split_classes(records, spec, seed)
     folder = folder.child(f"split-{seed}")
@@ -150,7 +148,7 @@ def _source(place: storage.Address, grouped: bool) -> dict[str, Any]:
 def _write_list(records: Records, place: storage.Address) -> None:
     names = np.array(records.class_names, object)
     columns: dict[str, Any] = {
-        IMAGE: records.table["uri"],
+        IMAGE: records.uris,
         LABEL: pa.array(names[records.label_N], pa.string()),
     }
     if GROUP in records.table.column_names:

@@ -22,6 +22,12 @@ def run(words: list[str]) -> int:
         return 0
     name, rest = _script(words[0]), words[1:]
     script = SCRIPTS[name]
+    if script.help_text:
+        if any(word in _HELP[:2] for word in rest):
+            print(_imported(script.help_text)())
+        else:
+            _imported(script.run)(rest)
+        return 0
     flags = _imported(script.flags)
     if any(word in _HELP[:2] for word in rest):
         print(help_page(name, f"{script.system}: {script.summary}", flags))

@@ -9,12 +9,14 @@ class Script:
 
     system: whose it is. summary: what it does, in a line.
     flags: import string of its flags. run: import string of `run(values)`.
+    help_text: for a script that reads its words itself, `run(words)`: import string of what `--help` prints; no flags.
     """
 
     system: str
     summary: str
     flags: str
     run: str
+    help_text: str = ""
 
 
 _FLAGS = "kinsight.compat.paddle.flags"
@@ -37,5 +39,12 @@ SCRIPTS: dict[str, Script] = {
         "learn a partition, measure its recall",
         "kinsight.compat.ascend.flags:RUN_DCNET",
         "kinsight.compat.ascend.run:run",
+    ),
+    "pai-metric-learning": Script(
+        "PAI's console",
+        "image metric learning training (raw): PARAMS.yaml with the page's names",
+        "",
+        "kinsight.compat.pai.metric_learning:run",
+        "kinsight.compat.pai.names:help_text",
     ),
 }

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from kinsight.data.decode import BrokenImage
-from kinsight.data.reading import Piece, num_channels, read_image, shown
+from kinsight.data.fetching import fetches
+from kinsight.data.reading import Piece, num_channels, shown
 from kinsight.data.records import Records
 from kinsight.errors import SpecError
 from kinsight.specs.data import ImageSpec
@@ -65,7 +66,7 @@ class BytesCache:
         used = _SLAB_BYTES
         for index, data in enumerate(_read_all(self._records, range(len(self._records)), self._threads)):
             if isinstance(data, BrokenImage):
-                broken.append((index, shown(data.uri), data.reason))
+                broken.append((index, shown(self._records.uri(index)), data.reason))
                 data = b""
             else:
                 self._length_N[index] = len(data)
@@ -91,22 +92,21 @@ class BytesCache:
 
 def _read_all(records: Records, indices: range, threads: int) -> Iterator[bytes | BrokenImage]:
     """The files at `indices`, in order, a bounded number of them ahead of the reader."""
-
-    def read(index: int) -> bytes | BrokenImage:
-        try:
-            return read_image(records.uri(index))
-        except BrokenImage as error:
-            return error
-
+    half = _READ_AHEAD // 2
     with ThreadPoolExecutor(threads, thread_name_prefix="kinsight-fill") as pool:
-        pending = []
-        for index in indices:
-            pending.append(pool.submit(read, index))
-            if len(pending) >= _READ_AHEAD:
-                half = _READ_AHEAD // 2
-                yield from (future.result() for future in pending[:half])
-                del pending[:half]
-        yield from (future.result() for future in pending)
+        pending: list[Callable[[], bytes]] = []
+        for start in range(0, len(indices), half):
+            begun = fetches([records.uri(index) for index in indices[start : start + half]], pool)
+            yield from map(_answer, pending)
+            pending = begun
+        yield from map(_answer, pending)
+
+
+def _answer(fetch: Callable[[], bytes]) -> bytes | BrokenImage:
+    try:
+        return fetch()
+    except BrokenImage as error:
+        return error
 
 
 def _estimate_bytes(records: Records, threads: int) -> int:

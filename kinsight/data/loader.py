@@ -55,8 +55,9 @@ class ImageLoader:
 
     image, augment: how a file becomes a tensor. seed: of the augmentation, which depends on nothing but (seed, epoch,
     record number). workers: processes that read and decode; 0: none. cache: `memory` keeps decoded images, or files
-    where crops are random. max_broken: share of `records` that may be unreadable. labelled: whether every record has
-    one label. processes: loaders like this one on this machine, which share its memory.
+    where crops are random. max_broken: share of `records` that may be unreadable; None: all of them, and images whose
+    address does not answer count among them. labelled: whether every record has one label. processes: loaders like this
+    one on this machine, which share its memory.
 
     broken: (address, reason) of the images found unreadable so far; broken_index: their record numbers.
     Workers are forked for local data and started afresh for remote data, whose clients do not survive a fork. Close the
@@ -72,7 +73,7 @@ class ImageLoader:
         seed: int = 0,
         workers: int = 0,
         cache: Literal["none", "memory"] = "none",
-        max_broken: float = 1.0,
+        max_broken: float | None = 1.0,
         labelled: bool = True,
         processes: int = 1,
     ) -> None:
@@ -81,7 +82,9 @@ class ImageLoader:
         self.broken_index: list[int] = []
         self._workers, self._cache, self._max_broken, self._processes = workers, cache, max_broken, processes
         self._label_N = records.label_N if labelled else None
-        self._reader = BatchReader(records, image, augment or NoAugment(), seed, remote=any_remote(records))
+        self._reader = BatchReader(
+            records, image, augment or NoAugment(), seed, remote=any_remote(records), lenient=max_broken is None
+        )
         self._pixels: PixelCache | None = None
         self._pool: _Pool | None = None
 
@@ -163,6 +166,8 @@ class ImageLoader:
             if index not in known:
                 self.broken.append((uri, reason))
                 self.broken_index.append(index)
+        if self._max_broken is None:
+            return
         count, total = len(self.broken), len(self.records)
         if count > self._max_broken * total or (count and count == total):
             first = "".join(f"\n  {uri}: {reason}" for uri, reason in self.broken[:_NAMED])

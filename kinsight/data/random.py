@@ -14,6 +14,8 @@ class Purpose(IntEnum):
     ORDER = 3
     CLASSES = 4
     SUPER_CLASSES = 5
+    MIX_SHARE = 6
+    MIX_PLACE = 7
 
 
 _STEP = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd: successive multiples spread over all 64 bits

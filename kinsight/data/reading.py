@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from kinsight import storage
 from kinsight.data.arrow import pc
 from kinsight.data.crops import crop_choosers
 from kinsight.data.decode import BrokenImage, decode
+from kinsight.data.fetching import fetches
+from kinsight.data.one_image import read_image as read_image
+from kinsight.data.one_image import shown as shown
 from kinsight.data.records import Records
 from kinsight.errors import KinsightError, StorageError
 from kinsight.specs.data import Augment, ImageSpec
@@ -24,10 +26,7 @@ Request = tuple[int, npt.NDArray[np.int64]]
 
 REMOTE_READS = 16  # requests in flight per process: latency, not the line, bounds small objects
 
-_ABOUT_ONE_IMAGE = {"storage.not-found", "storage.is-a-directory"}
-_ABOUT_ONE_FILE = _ABOUT_ONE_IMAGE | {
-    "storage.denied", "storage.not-a-directory", "storage.name-too-long", "storage.link-loop"
-}  # fmt: skip
+_NOBODY_ANSWERS = 16  # addresses of one request, all of them: it is not about the images then
 
 
 class Piece(NamedTuple):
@@ -57,7 +56,7 @@ class BatchReader:
     """Turns requests into pieces; a dataset in torch's sense, whose items are batches.
 
     encoded: where to take the images' bytes from instead of their addresses. remote: whether reading waits for a
-    network.
+    network. lenient: an address that does not answer breaks its image alone, unless none of a request's does.
     """
 
     records: Records
@@ -66,6 +65,7 @@ class BatchReader:
     seed: int
     remote: bool = False
     encoded: EncodedImages | None = None
+    lenient: bool = False
     _pool: ThreadPoolExecutor | None = field(default=None, init=False, repr=False)
 
     def __getitem__(self, request: Request) -> Piece:
@@ -91,11 +91,17 @@ class BatchReader:
         kept: list[int] = []
         broken: list[tuple[int, str, str]] = []
         uris = [self.records.uri(index) for index in index_B.tolist()]
+        silent: list[StorageError] = []
         for index, uri, choose, fetch in zip(index_B.tolist(), uris, choosers, self._fetch(index_B, uris), strict=True):
             try:
                 image_CHW = decode(fetch(), uri, choose, size=size, channels=channels)
             except BrokenImage as error:
                 broken.append((index, shown(uri), error.reason))
+            except StorageError as error:
+                silent.append(error)
+                if not self.lenient or _NOBODY_ANSWERS <= len(silent) == len(index_B):
+                    raise
+                broken.append((index, shown(uri), error.message.removeprefix(f"{shown(uri)}: ")))
             else:
                 images_BHWC[len(kept)] = image_CHW.permute(1, 2, 0)
                 kept.append(len(kept) + len(broken))
@@ -110,7 +116,7 @@ class BatchReader:
             return [lambda uri=uri: read_image(uri) for uri in uris]
         if self._pool is None:
             self._pool = ThreadPoolExecutor(REMOTE_READS, thread_name_prefix="kinsight-read")
-        return [self._pool.submit(read_image, uri).result for uri in uris]
+        return fetches(uris, self._pool)
 
 
 def num_channels(image: ImageSpec) -> int:
@@ -118,34 +124,11 @@ def num_channels(image: ImageSpec) -> int:
     return 3 if image.color == "rgb" else 1
 
 
-def read_image(uri: str) -> bytes:
-    """An image's bytes. Raises BrokenImage if this one cannot be had, StorageError if none can."""
-    about_one = _ABOUT_ONE_IMAGE
-    try:
-        if "://" in uri:
-            return storage.read_bytes(uri)
-        about_one = _ABOUT_ONE_FILE
-        try:
-            with open(uri, "rb", buffering=0) as file:  # noqa: PTH123 - once per image
-                return file.readall()
-        except OSError as error:
-            raise storage.local_error(error, uri) from error
-    except StorageError as error:
-        if error.code in about_one:
-            raise BrokenImage(uri, error.message.removeprefix(f"{shown(uri)}: ")) from error
-        raise
-
-
 def any_remote(records: Records) -> bool:
     """Whether any image lies behind a network."""
     uris = records.table["uri"]
     remote = pc.and_not(pc.match_substring(uris, "://"), pc.starts_with(uris, "file://", ignore_case=True))
     return bool(pc.any(remote).as_py())
-
-
-def shown(uri: str) -> str:
-    """An address as people may see it: without a signature."""
-    return str(storage.Address.parse(uri)) if "://" in uri else uri
 
 
 def _kept(encoded: EncodedImages, index: int) -> bytes:

@@ -1,7 +1,8 @@
 """Records: which images there are, and what they show, as one Arrow table without a Python object per image.
 
-Columns: `uri: string`, `labels: list<int32>`, and where the source has them `offset: int64`, `length: int64` (inside a
-shard), `group: int64 or string` (track, product, super-class; null for none), `line: int32` (where in the source),
+Columns: `uri: string`, `labels: list<int32>`, and where the source has them `unknown: list<int32>` (labels of which
+nobody knows whether the image shows them), `offset: int64`, `length: int64` (inside a shard, `uri` being the shard),
+`group: int64 or string` (track, product, super-class; null for none), `line: int32` (where in the source),
 further columns as found.
 Saved as an Arrow IPC file and memory-mapped when loaded, so that loader workers share one copy.
 """
@@ -18,14 +19,15 @@ import pyarrow as pa
 
 from kinsight import storage
 from kinsight.data.arrow import pc
+from kinsight.data.piece_address import piece_address
 from kinsight.data.sketch import sketch
 from kinsight.data.values import grouping_values
 from kinsight.errors import DataError
 from kinsight.storage import AddressLike
 
 FORMAT, VERSION = "kinsight-records", 1
-OWN_COLUMNS = ("uri", "offset", "length", "labels", "group", "line")
-_HASHED_COLUMNS = ("uri", "offset", "length", "labels", "group")
+OWN_COLUMNS = ("uri", "offset", "length", "labels", "unknown", "group", "line")
+_HASHED_COLUMNS = ("uri", "offset", "length", "labels", "unknown", "group")
 _ROWS_PER_BLOCK = 1 << 18  # rows hashed or written at once
 
 
@@ -59,8 +61,19 @@ class Records:
         return len(self.class_names)
 
     def uri(self, i: int | np.integer) -> str:
-        """Address of the image (or shard) of record `i`."""
-        return self._uri_column[int(i)].as_py()
+        """Address of the image of record `i`; of one inside a shard `SHARD#bytes=FIRST-LAST`, as `read_image` reads."""
+        uri = self._uri_column[int(i)].as_py()
+        if self._span is None:
+            return uri
+        return piece_address(uri, int(self._span[0][int(i)]), int(self._span[1][int(i)]))
+
+    @cached_property
+    def uris(self) -> pa.ChunkedArray:
+        """All addresses as `uri` gives them."""
+        if self._span is None:
+            return self._uri_column
+        parts = zip(self._uri_column.to_pylist(), *(column.tolist() for column in self._span), strict=True)
+        return pa.chunked_array([pa.array([piece_address(*part) for part in parts], pa.string())])
 
     def place(self, i: int) -> str:
         """Where record `i` stands, for messages: `train.txt:17`, or the image's address where there are no lines."""
@@ -129,7 +142,7 @@ class Records:
     @cached_property
     def sketch(self) -> tuple[str, ...]:
         """Hashes of some of the addresses, by which other records can be told to share images with these."""
-        return sketch(uri.as_py() for chunk in self.table["uri"].chunks for uri in chunk)
+        return sketch(uri.as_py() for chunk in self.uris.chunks for uri in chunk)
 
     def take(self, indices: np.ndarray | Sequence[int]) -> "Records":
         """The records at `indices`, in that order, with the same classes."""
@@ -177,6 +190,11 @@ class Records:
     @cached_property
     def _uri_column(self) -> pa.ChunkedArray:
         return self.table["uri"]
+
+    @cached_property
+    def _span(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """int64 offsets and lengths of images inside shards."""
+        return (self.table["offset"].to_numpy(), self.table["length"].to_numpy()) if self._has("offset") else None
 
     def _has(self, name: str) -> bool:
         return name in self.table.column_names

@@ -28,7 +28,7 @@ def thumbnail_of(data: bytes, side: int, *, uri: str = "") -> np.ndarray:
             image.draft("RGB", (2 * side, 2 * side))
             upright = ImageOps.exif_transpose(image)
             upright.thumbnail((side, side))
-            return _eight_bits(upright)
+            return eight_bits(upright)
     except Exception as error:  # Pillow's decoders raise whatever they like
         raise BrokenImage(uri, str(error) or type(error).__name__) from error
 
@@ -43,7 +43,8 @@ def encoded(image: np.ndarray) -> tuple[bytes, str]:
     return stream.getvalue(), "image/jpeg"
 
 
-def _eight_bits(image: Image.Image) -> np.ndarray:
+def eight_bits(image: Image.Image) -> np.ndarray:
+    """An image of any mode as uint8, HxW (grey) or HxWx3, on white where it is transparent."""
     if image.mode == "I" or image.mode.startswith("I;16"):
         return (np.asarray(image).astype(np.float64) / 257).clip(0, 255).astype(np.uint8)
     if image.has_transparency_data:

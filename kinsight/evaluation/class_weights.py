@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from kinsight import storage
 from kinsight.errors import DataError
-from kinsight.losses import ClassHead, build_objective
+from kinsight.losses import ClassHead, LabelHead, build_objective
 from kinsight.models import load_header
 from kinsight.specs.losses import Loss
 
@@ -30,16 +30,18 @@ class ClassWeights:
     class_names: tuple[str, ...]
     embedding_dim: int
 
-    def head(self) -> ClassHead:
+    def head(self) -> ClassHead | LabelHead:
         """The head, on the CPU, in evaluation mode: `head.logits(emb_BD)` gives the scores (B, C)."""
-        loss, classes = self.loss.model_copy(update={"ce": None}), len(self.class_names)
+        loss, classes = self.loss, len(self.class_names)
+        if loss.ce is not None:
+            loss = loss.model_copy(update={"ce": None})
         head = build_objective(loss, num_classes=classes, embedding_dim=self.embedding_dim).head
-        assert head is not None, "only losses over classes are written"
+        assert head is not None, "only losses over classes and labels are written"
         head.load_state_dict(self.state)
         return head.eval()
 
 
-def write_class_weights(address: storage.AddressLike, head: ClassHead, loss: Loss) -> None:
+def write_class_weights(address: storage.AddressLike, head: ClassHead | LabelHead, loss: Loss) -> None:
     """Put a head's weights into the folder of its bundle. Raises StorageError."""
     from safetensors.torch import save
 

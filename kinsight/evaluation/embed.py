@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from kinsight import __version__, progress, storage
@@ -123,7 +124,7 @@ class _Job:
         )
         emb_ND = torch.nn.functional.normalize(found.emb_ND, dim=1) if self.spec.normalize else found.emb_ND
         kept = self.records.table.take(found.index_N)
-        labels, uris = (kept[name].combine_chunks() for name in ("labels", "uri"))
+        labels, uris = kept["labels"].combine_chunks(), self.records.uris.take(pa.array(found.index_N)).combine_chunks()
         further = vectors.further_columns(kept)
         shard = self.output.path / vectors.shard_name(number)
         vectors.write_shard(shard, found.index_N, labels, uris, emb_ND, further)

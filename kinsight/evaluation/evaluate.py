@@ -1,4 +1,4 @@
-"""The `evaluate` job: how well do embeddings retrieve and verify?
+"""The `evaluate` job: how well do embeddings retrieve and verify? For classifiers see `evaluate_classes`.
 
 metrics.json      flat: `recall@1`, `map@r`, `r_precision`, ..., with `<name>.low` and `<name>.high` bounds
 per_class.csv     a row per class (label, where images have several), worst first: name, queries, recall@1, r_precision,
@@ -26,6 +26,7 @@ from kinsight import __version__, storage
 from kinsight.data import vectors
 from kinsight.errors import SpecError
 from kinsight.evaluation.embed import open_model
+from kinsight.evaluation.evaluate_classes import evaluate_classes, judged_task, print_class_metrics
 from kinsight.evaluation.matching import Wanted, wanted_relation
 from kinsight.evaluation.measure import Measured, measure
 from kinsight.evaluation.model import Model
@@ -37,6 +38,7 @@ from kinsight.evaluation.sides import Side, embedded_sides, stored_sides
 from kinsight.evaluation.thresholds import keep_thresholds
 from kinsight.evaluation.variants import add_variants, check_improvements
 from kinsight.metrics import RetrievalResult, class_table, label_table
+from kinsight.models import Task
 from kinsight.progress import clean
 from kinsight.reports.evaluated import Report
 from kinsight.reports.page import FOLDER, PAGE, write_report
@@ -65,18 +67,22 @@ class EvaluationResult:
 
     metrics: dict[str, float | None]
     output: str
+    task: Task = "metric"
 
 
 def run(spec: EvaluateSpec | Mapping[str, Any], *, overwrite: bool = False) -> EvaluationResult:
     """The `evaluate` job: `evaluate`, and the headline numbers on standard output."""
     spec = of(EvaluateSpec, spec)
     result = evaluate(spec, overwrite=overwrite)
-    print_metrics(spec, result.metrics)
+    if result.task == "metric":
+        print_metrics(spec, result.metrics)
+    else:
+        print_class_metrics(result.metrics, spec.output)
     return result
 
 
 def evaluate(spec: EvaluateSpec | Mapping[str, Any], *, overwrite: bool = False) -> EvaluationResult:
-    """Measure retrieval and verification; what `kinsight evaluate` does.
+    """Measure retrieval and verification, or a classifier by its classes; what `kinsight evaluate` does.
 
     An evaluation of the same settings at the output is replaced, one of others with `overwrite` alone. Raises
     KinsightError: SpecError, also for an output that holds something else; StorageError; DataError for data that no
@@ -87,7 +93,10 @@ def evaluate(spec: EvaluateSpec | Mapping[str, Any], *, overwrite: bool = False)
     _refuse_occupied(output.address)
     if not overwrite:
         _refuse_other_settings(spec, output.address)
+    task = judged_task(spec)
     output.check_writable()
+    if task != "metric":
+        return EvaluationResult(evaluate_classes(spec, output), spec.output, task)
     wanted = wanted_relation(spec)
     if spec.embeddings is not None:
         model = None

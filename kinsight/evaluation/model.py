@@ -1,6 +1,6 @@
 """A model ready to embed: from a bundle, or a backbone as it is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike
@@ -16,7 +16,8 @@ from kinsight.data.crops import evaluation_crop
 from kinsight.data.decode import square
 from kinsight.data.reading import num_channels, read_image
 from kinsight.errors import DataError, SpecError
-from kinsight.models import EmbeddingNet, build_backbone, load_bundle
+from kinsight.evaluation.decision import Decision
+from kinsight.models import Classifier, EmbeddingNet, build_backbone, load_bundle
 from kinsight.parallel.device import Arithmetic, choose_precision, pick_device
 from kinsight.specs.data import ImageSpec
 from kinsight.specs.evaluate import BackboneSpec
@@ -29,6 +30,7 @@ class Model:
     """An embedding model on a device; made by `load`.
 
     image: how images are prepared. name: for people. content_hash: of what decides a vector; None for a bare backbone.
+    classifier, decision: from vectors to logits, and from logits to answers; None where the bundle has no classifier.
     """
 
     net: EmbeddingNet
@@ -38,6 +40,8 @@ class Model:
     name: str
     class_names: tuple[str, ...] = ()
     content_hash: str | None = None
+    classifier: Classifier | None = None
+    decision: Decision | None = None
 
     @property
     def embedding_dim(self) -> int:
@@ -52,25 +56,53 @@ class Model:
         as a file and as pixels differ a little (cosine 0.99 and more). Give all images of a comparison in one form.
         Raises DataError naming the first image that cannot be used.
         """
-        if isinstance(images, str | bytes | bytearray | PathLike | Image.Image):
-            raise SpecError(
-                "embed.one-image",
-                f"{type(images).__name__}: a single image where a list is expected",
-                field="images",
-                remedy="put it into a list: model.embed([image])[0]",
-            )
+        _need_list(images)
         emb_ND = torch.empty(len(images), self.embedding_dim)
+        for start, pixels_BCHW in self._batches(images, batch_size):
+            emb_ND[start : start + len(pixels_BCHW)] = self.vectors(pixels_BCHW, normalize=normalize)
+        return emb_ND.numpy()
+
+    def predict(
+        self, images: Sequence[Any], *, top_k: int | None = None, batch_size: int = 256
+    ) -> list[dict[str, Any]]:
+        """What images show, an answer for each: see `Decision.answers`. images: as `embed` takes them.
+
+        Raises DataError for a bundle without classifier, and naming the first image that cannot be used.
+        """
+        _need_list(images)
+        decision = self.need_decision()
+        parts = [self.logits(pixels_BCHW) for _, pixels_BCHW in self._batches(images, batch_size)]
+        return [answer for logit_BC in parts for answer in decision.answers(logit_BC, top_k=top_k)]
+
+    def _batches(self, images: Sequence[Any], batch_size: int) -> Iterator[tuple[int, Tensor]]:
         for start in range(0, len(images), batch_size):
             chunk = images[start : start + batch_size]
             pixels = [self.pixels(image, f"images[{start + offset}]") for offset, image in enumerate(chunk)]
-            emb_ND[start : start + len(chunk)] = self.vectors(torch.stack(pixels), normalize=normalize)
-        return emb_ND.numpy()
+            yield start, torch.stack(pixels)
 
     def vectors(self, images_BCHW: Tensor, *, normalize: bool = True) -> Tensor:
         """Vectors of prepared images (uint8, on any device): float32 (B, embedding_dim) on the CPU."""
         with torch.inference_mode(), self.arithmetic.autocast():
             emb_BD = self.net(images_BCHW.to(self.device)).float()
         return (torch.nn.functional.normalize(emb_BD, dim=1) if normalize else emb_BD).cpu()
+
+    def logits(self, images_BCHW: Tensor) -> Tensor:
+        """Logits of prepared images (uint8, on any device): float32 (B, classes) on the CPU."""
+        self.need_decision()
+        assert self.classifier is not None, "a decision needs logits"
+        with torch.inference_mode(), self.arithmetic.autocast():
+            return self.classifier(self.net(images_BCHW.to(self.device)).float()).cpu()
+
+    def need_decision(self) -> Decision:
+        """What turns logits into answers. Raises DataError for a model without classifier."""
+        if self.decision is None:
+            raise DataError(
+                "bundle.no-classifier",
+                "has no classifier: it was trained for embeddings (task metric)",
+                field=self.name,
+                remedy="embed images and search with them, or train with task=classification or task=multilabel",
+            )
+        return self.decision
 
     def pixels(self, image: Any, name: str = "image") -> Tensor:
         """An image as `vectors` takes it, uint8 (C, S, S). image: as in `embed`. Raises BrokenImage, DataError."""
@@ -88,6 +120,16 @@ class Model:
             raise
         except Exception as error:  # PIL images are read late, and decoders raise nearly every type
             raise BrokenImage(name, " ".join(str(error).split()) or type(error).__name__) from error
+
+
+def _need_list(images: Any) -> None:
+    if isinstance(images, str | bytes | bytearray | PathLike | Image.Image):
+        raise SpecError(
+            "embed.one-image",
+            f"{type(images).__name__}: a single image where a list is expected",
+            field="images",
+            remedy="put it into a list: model.embed([image])[0]",
+        )
 
 
 def _picture(image: Any, name: str) -> Any:
@@ -126,7 +168,18 @@ def load(bundle: str | PathLike[str], *, device: str = "auto", precision: str = 
     header = loaded.header
     arithmetic = choose_precision(precision, place)
     name = str(Address.parse(bundle))  # without a signature
-    return Model(net, header.image_spec(), place, arithmetic, name, header.class_names, header.content_hash)
+    classifier = loaded.classifier.to(place) if loaded.classifier is not None else None
+    return Model(
+        net,
+        header.image_spec(),
+        place,
+        arithmetic,
+        name,
+        header.class_names,
+        header.content_hash,
+        classifier,
+        Decision.of(header) if classifier is not None else None,
+    )
 
 
 def _check(name: str, value: str, known: Sequence[str]) -> None:

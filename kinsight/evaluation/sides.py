@@ -121,7 +121,7 @@ def _side(records: Records, emb_ND: Tensor, index_N: np.ndarray, broken: list[tu
     return Side(
         vector_ND=emb_ND,
         label_N=torch.zeros(len(kept), dtype=torch.int64) if several else torch.from_numpy(records.label_N[index_N]),
-        uri_N=kept["uri"],
+        uri_N=records.uris.take(pa.array(index_N)),
         row_N=index_N,
         class_names=records.class_names,
         broken=broken,

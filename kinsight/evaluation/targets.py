@@ -28,6 +28,10 @@ class Targets(NamedTuple):
         """Of one record's target."""
         return tuple(self.target_N.shape[1:])
 
+    def of(self, index_B: np.ndarray | Tensor) -> Tensor:
+        """The targets of these record numbers."""
+        return self.target_N[index_B]
+
     @property
     def fingerprint(self) -> str | None:
         """sha256 (hex) of what the records' own fingerprint does not hold: super-classes, likeness; None: nothing."""

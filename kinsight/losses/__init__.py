@@ -5,6 +5,7 @@
     loss, stats = head(embeddings, labels)
     loss = Triplet(margin=0.2)(embeddings, labels, miner=HardPairs())
 
+Losses for images of many labels (Bce, Focal, Asl, TwoWay) are heads, too: `loss, stats = head(embeddings, multi_hot)`.
 Heads over classes are modules with the class weights inside; losses over pairs are functions with their settings bound,
 over any relation of `kinsight.relations`. Logits and losses are computed in float32 at least, also under autocast.
 """
@@ -13,15 +14,20 @@ from kinsight.losses.adaface import AdaFace
 from kinsight.losses.angle_multiple import LargeMarginSoftmax, SphereFace
 from kinsight.losses.arcface import ArcFace
 from kinsight.losses.arcmargin import ArcMargin
+from kinsight.losses.asl import Asl
 from kinsight.losses.batch_losses import BatchLoss, NPairs, Quadruplet, VICReg
-from kinsight.losses.build import build_objective
+from kinsight.losses.bce import Bce
+from kinsight.losses.build import ClassCounts, build_objective
 from kinsight.losses.circle import Circle
 from kinsight.losses.contrastive import Contrastive
 from kinsight.losses.cosine_margin import AMSoftmax, CosFace
 from kinsight.losses.eml import Eml
 from kinsight.losses.fast_ap import FastAP
-from kinsight.losses.head import ClassHead
+from kinsight.losses.focal import Focal
+from kinsight.losses.head import ClassHead, LinearForm
 from kinsight.losses.info_nce import InfoNCE
+from kinsight.losses.label_head import LabelHead
+from kinsight.losses.long_tail import balancing_weights, class_shift, effective_weights, label_shift
 from kinsight.losses.magface import MagFace
 from kinsight.losses.memory import Memory
 from kinsight.losses.miners import (
@@ -46,6 +52,7 @@ from kinsight.losses.softmax import NormalizedSoftmax, Softmax
 from kinsight.losses.sub_center_arcface import DominantCentres, SubCenterArcFace
 from kinsight.losses.supcon import SupCon
 from kinsight.losses.triplet import Triplet
+from kinsight.losses.two_way import TwoWay
 
 __all__ = [
     "AMSoftmax",
@@ -53,10 +60,13 @@ __all__ = [
     "Angular",
     "ArcFace",
     "ArcMargin",
+    "Asl",
     "BatchLoss",
     "BatchTerm",
+    "Bce",
     "Block",
     "Circle",
+    "ClassCounts",
     "ClassHead",
     "Consecutive",
     "Contrastive",
@@ -65,10 +75,13 @@ __all__ = [
     "DominantCentres",
     "Eml",
     "FastAP",
+    "Focal",
     "HardPairs",
     "HeadTerm",
     "InfoNCE",
+    "LabelHead",
     "LargeMarginSoftmax",
+    "LinearForm",
     "MagFace",
     "Memory",
     "Miner",
@@ -94,7 +107,12 @@ __all__ = [
     "SubCenterArcFace",
     "SupCon",
     "Triplet",
+    "TwoWay",
     "VICReg",
+    "balancing_weights",
     "build_objective",
+    "class_shift",
+    "effective_weights",
+    "label_shift",
     "pair_sums",
 ]

@@ -1,8 +1,8 @@
 """What all heads over classes share: class weights in, one loss out, and nobody else sees the B x C logits."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +51,21 @@ class Factors:
         return logits_BR if self.pool is None else self.pool(logits_BR.unflatten(1, (-1, self.centres)))
 
 
+class LinearForm(NamedTuple):
+    """Scores as pool(weight_RD @ x) + bias_C, everything that scales them in weight_RD.
+
+    weight_RD: (C K, D), the K rows of a class one after the other. unit: x at length 1. sharpness: of pool `soft`, the
+    mean weighed by softmax(sharpness * logit).
+    """
+
+    weight_RD: Tensor
+    bias_C: Tensor | None
+    unit: bool
+    centres: int = 1
+    pool: Literal["none", "max", "soft"] = "none"
+    sharpness: float = 1.0
+
+
 class ClassHead(nn.Module):
     """Softmax cross-entropy over classes; the base of every head.
 
@@ -61,11 +76,15 @@ class ClassHead(nn.Module):
     centres, pool: K rows of weights a class, and what makes one logit (B, C) of theirs (B, C, K).
     weight_CD: the class weights, float32, equal for equal `seed` (the global generator is neither read nor moved);
     (C K, D) with several centres, those of a class one after the other.
+    shift_C: added to the logits in the loss, not in `logits`. loss_weight_C: factors of the losses of a class's images.
+    Both None or (C,), and no part of the state.
     Everything is computed in float32 at least, whatever the embeddings' dtype and under autocast.
     """
 
     unit_embeddings = True
     unit_weights = True
+    shift_C: Tensor | None
+    loss_weight_C: Tensor | None
     whole_batch: ClassVar[bool] = False
     """Whether the loss is one number for the rows of all processes, equal on each, and not a mean over local rows."""
     follows_batches: ClassVar[bool] = False
@@ -90,6 +109,8 @@ class ClassHead(nn.Module):
         self.margin, self.centres, self.pool = margin, centres, pool
         self.weight_CD = nn.Parameter(class_rows(0, num_classes * centres, embedding_dim, seed=seed, uniform=uniform))
         self.bias_C = nn.Parameter(torch.zeros(num_classes)) if bias else None
+        self.register_buffer("shift_C", None, persistent=False)
+        self.register_buffer("loss_weight_C", None, persistent=False)
 
     def forward(
         self, emb_BD: Tensor, target: Tensor, sample_weight_B: Tensor | None = None, *, everyone: Everyone = alone
@@ -104,10 +125,12 @@ class ClassHead(nn.Module):
         """
         label_B = self._labels(emb_BD, target)
         with without_autocast(emb_BD):
-            factors = self._factors(emb_BD)
+            factors = self._shifted(self._factors(emb_BD))
             margin = self._margin_now(emb_BD, sample_weight_B, everyone)
             loss_B, hit_B = self._sample_losses(factors, label_B, margin)
             loss_B = loss_B + self._penalty(emb_BD)
+            if self.loss_weight_C is not None:
+                loss_B = loss_B * self.loss_weight_C[label_B]
             loss = weighted_mean(loss_B, sample_weight_B)
             accuracy = weighted_mean(hit_B.to(loss_B.dtype), sample_weight_B)
         return loss, {"accuracy": accuracy.detach()}
@@ -116,6 +139,19 @@ class ClassHead(nn.Module):
         """Class scores (B, C) to predict from, float32 or wider, without margin."""
         with without_autocast(emb_BD):
             return self._factors(emb_BD).logits()
+
+    @torch.no_grad()
+    def linear(self) -> LinearForm:
+        """What `logits` computes, for those who keep it."""
+        weight_RD = self.weight_CD.detach() * self.scale
+        if self.unit_weights:
+            weight_RD = weight_RD / nonzero(torch.linalg.vector_norm(self.weight_CD, dim=1))[:, None]
+        return self._pooled(LinearForm(weight_RD, self.bias_C, self.unit_embeddings, self.centres))
+
+    def _pooled(self, form: LinearForm) -> LinearForm:
+        """The form with what makes one logit of a class's centres."""
+        assert self.pool is None, f"{type(self).__name__} says how its centres are pooled"
+        return form
 
     def extra_repr(self) -> str:
         keywords = getattr(self.margin, "keywords", {})
@@ -146,6 +182,12 @@ class ClassHead(nn.Module):
             centres=self.centres,
             pool=self.pool,
         )
+
+    def _shifted(self, factors: Factors) -> Factors:
+        if self.shift_C is None:
+            return factors
+        shift_C = self.shift_C.to(factors.x.dtype)
+        return replace(factors, bias=shift_C if factors.bias is None else factors.bias + shift_C)
 
     def _margin_now(self, emb_BD: Tensor, sample_weight_B: Tensor | None, everyone: Everyone) -> Margin | None:
         """The margin for these embeddings: for heads where it depends on them."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from kinsight.errors import SpecError
 from kinsight.losses.batch_losses import BatchLoss
 from kinsight.losses.head import ClassHead, Stats
+from kinsight.losses.label_head import LabelHead
 from kinsight.losses.memory import Memory
 from kinsight.losses.numerics import nonzero, wide_dtype
 from kinsight.losses.pairs import Miner, PairLoss, pair_sums
@@ -56,20 +57,20 @@ class Batch:
 
 
 class HeadTerm(nn.Module):
-    """A head over classes, on the embeddings or (`reads_aux`) on the auxiliary features, each rank for its rows.
+    """A head over classes or labels, on the embeddings or (`reads_aux`) the auxiliary features, each rank for its rows.
 
+    A head over labels reads the targets as they are.
     What a head must know of the others' rows (sums over a class, mean lengths) it asks of `everyone`.
     """
 
-    def __init__(self, name: str, weight: float, head: ClassHead, *, reads_aux: bool = False) -> None:
+    def __init__(self, name: str, weight: float, head: ClassHead | LabelHead, *, reads_aux: bool = False) -> None:
         super().__init__()
         self.name, self.weight, self.head, self.reads_aux = name, weight, head, reads_aux
 
     def forward(self, batch: Batch) -> tuple[Tensor, Stats]:
         features_BD = batch.aux if self.reads_aux else batch.emb
-        loss, stats = self.head(
-            features_BD, batch.relation.class_ids(batch.target), batch.sample_weight, everyone=batch.from_everyone
-        )
+        target = batch.target if isinstance(self.head, LabelHead) else batch.relation.class_ids(batch.target)
+        loss, stats = self.head(features_BD, target, batch.sample_weight, everyone=batch.from_everyone)
         factor = batch.piece if self.head.whole_batch else batch.share
         return loss * factor, {key: value * batch.share for key, value in stats.items()}
 
@@ -152,8 +153,8 @@ class Objective(nn.Module):
         self.relation, self.group = relation, group
 
     @property
-    def head(self) -> ClassHead | None:
-        """The main term's head over classes; None when that compares pairs."""
+    def head(self) -> ClassHead | LabelHead | None:
+        """The main term's head over classes or labels; None when that compares pairs."""
         main = self.terms[0]
         return main.head if isinstance(main, HeadTerm) else None
 
@@ -176,6 +177,7 @@ class Objective(nn.Module):
         aux_BD: Tensor | None = None,
         global_batch: int | None = None,
         sample_weight_B: Tensor | None = None,
+        mixed: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Stats]:
         """This rank's loss and detached 0-d statistics: `loss`, `<term>.loss`, `<term>.accuracy`, `<term>.anchors`...
 
@@ -186,8 +188,17 @@ class Objective(nn.Module):
         takes, are sought within a piece only).
         sample_weight_B: weights from 0, on all ranks or none; every mean becomes sum(w * loss) / sum(w), within a piece
         where a step has several.
+        mixed: of images made of two: the other image's class ids (B,), and the share (B,) of `target_B`'s. Each then
+        counts as two images of one class each, weighted by the shares, so that any head over classes can learn of them.
         Raises SpecError when a term reads auxiliary features and there are none.
         """
+        if mixed is not None:
+            other_B, share_B = mixed
+            emb_BD, target_B = torch.cat([emb_BD, emb_BD]), torch.cat([target_B, other_B])
+            aux_BD = None if aux_BD is None else torch.cat([aux_BD, aux_BD])
+            shares = torch.cat([share_B, 1 - share_B])
+            sample_weight_B = shares if sample_weight_B is None else shares * sample_weight_B.repeat(2)
+            global_batch = None if global_batch is None else 2 * global_batch
         batch = self._batch(emb_BD, target_B, aux_BD, global_batch, sample_weight_B)
         total = emb_BD.new_zeros((), dtype=torch.float32)
         stats: Stats = {}

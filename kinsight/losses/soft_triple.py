@@ -5,7 +5,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from kinsight.losses.head import ClassHead
+from kinsight.losses.head import ClassHead, LinearForm
 from kinsight.losses.margins import lowered_cosine
 from kinsight.losses.numerics import wide_dtype
 from kinsight.losses.settings import require_like
@@ -45,7 +45,10 @@ class SoftTriple(ClassHead):
             centres=centres,
             pool=partial(_leaning, sharpness=1 / (scale * gamma)),
         )
-        self.tau = tau
+        self.tau, self.sharpness = tau, 1 / (scale * gamma)
+
+    def _pooled(self, form: LinearForm) -> LinearForm:
+        return form._replace(pool="soft", sharpness=self.sharpness)
 
     def _penalty(self, emb_BD: Tensor) -> Tensor | float:
         if self.tau == 0:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kinsight.losses.arcface import angle_margin
-from kinsight.losses.head import ClassHead
+from kinsight.losses.head import ClassHead, LinearForm
 from kinsight.losses.numerics import unit_rows, wide_dtype, without_autocast
 from kinsight.losses.settings import require_like
 from kinsight.specs import class_losses as specs
@@ -45,6 +45,9 @@ class SubCenterArcFace(ClassHead):
         super().__init__(
             num_classes, embedding_dim, scale=scale, margin=margin, seed=seed, centres=centres, pool=_largest
         )
+
+    def _pooled(self, form: LinearForm) -> LinearForm:
+        return form._replace(pool="max")
 
     @torch.no_grad()
     def dominant_centres(self, emb_ND: Tensor, target: Tensor) -> DominantCentres:

@@ -14,17 +14,21 @@ from torch import Tensor
 
 from kinsight import storage
 from kinsight.errors import DataError, StorageError
+from kinsight.models.classifier import ClassifierForm
 from kinsight.models.state import State
 from kinsight.models.thresholds import Thresholds
 from kinsight.specs.data import ImageSpec
 from kinsight.specs.model import ModelSpec
 
 FORMAT = "kinsight-model-bundle"
-VERSION = 1
+VERSION = 2
 HEADER = "bundle.json"
 WEIGHTS = "model.safetensors"
 # MIGRATIONS[n] turns a header of version n into one of version n + 1.
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: lambda content: {**content, "task": "metric"},  # there was no other
+}
+Task = Literal["metric", "classification", "multilabel"]
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -34,6 +38,9 @@ class BundleHeader(BaseModel):
 
     model, image: the settings that rebuild the network. spec: the whole job that made it, for people.
     mean, std: per channel, in 0..1. metric: similarity that embeddings are meant for.
+    task: what the model was trained for. classifier: form of what turns embeddings into logits of `class_names`; None
+    in `metric`. temperature: divisor of the logits before softmax or sigmoid, found on validation images.
+    label_thresholds: probability from which on an image shows a label, one a class; multilabel only.
     thresholds: similarities from which on two images count as the same, with their error rates.
     data_fingerprint: of the training records. data_sketch: hashes of some of their addresses (`data.sketch`).
     weights_source, weights_licence: of the weights that training started from.
@@ -51,7 +58,11 @@ class BundleHeader(BaseModel):
     std: tuple[float, ...] = Field(min_length=1)
     embedding_dim: int = Field(ge=1)
     metric: Literal["cosine", "l2", "ip"] = "cosine"
+    task: Task = "metric"
     class_names: tuple[str, ...] = ()
+    classifier: ClassifierForm | None = None
+    temperature: float | None = Field(default=None, gt=0)
+    label_thresholds: tuple[float, ...] | None = None
     thresholds: Thresholds | None = None
     data_fingerprint: str | None = None
     data_sketch: tuple[str, ...] = ()
@@ -96,11 +107,35 @@ def write_artefact(address: storage.AddressLike, state: State, header: BundleHea
 
 def write_thresholds(address: storage.AddressLike, thresholds: Thresholds) -> None:
     """Put thresholds into a finished bundle's header, and change nothing else. Raises as `read_artefact`."""
+    _update(address, {"thresholds": thresholds.model_dump(mode="json")})
+
+
+def write_calibration(
+    address: storage.AddressLike,
+    *,
+    temperature: float | None = None,
+    label_thresholds: Sequence[float] | None = None,
+) -> None:
+    """Put what validation images told of a classifier into a finished bundle's header, and change nothing else.
+
+    None leaves what is there. Raises as `read_artefact`; DataError where the bundle has no classifier, or another
+    number of classes.
+    """
+    header = load_header(address)
+    if header.classifier is None:
+        raise _bad_header(storage.Address.parse(address), "it has no classifier to calibrate")
+    if label_thresholds is not None and len(label_thresholds) != header.classifier.num_classes:
+        what = f"{len(label_thresholds)} thresholds for {header.classifier.num_classes} classes"
+        raise _bad_header(storage.Address.parse(address), what)
+    found = {"temperature": temperature, "label_thresholds": label_thresholds and [float(x) for x in label_thresholds]}
+    _update(address, {name: value for name, value in found.items() if value is not None})
+
+
+def _update(address: storage.AddressLike, fields: dict[str, Any]) -> None:
     place = _find(storage.Address.parse(address))
     read_header(place)
-    content = json.loads(storage.read_text(place.join(HEADER)))
-    content["thresholds"] = thresholds.model_dump(mode="json")
-    storage.write_text(place.join(HEADER), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    content = _migrated(json.loads(storage.read_text(place.join(HEADER))), place)
+    storage.write_text(place.join(HEADER), json.dumps(content | fields, indent=2, ensure_ascii=False) + "\n")
 
 
 def load_header(address: storage.AddressLike) -> BundleHeader:

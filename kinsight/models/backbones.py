@@ -1,4 +1,4 @@
-"""Backbones: built by timm (or `conv4`), known by what they give before any weight exists."""
+"""Backbones: built by timm or, where it lacks them, by us; known by what they give before any weight exists."""
 
 import functools
 import math
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from kinsight.errors import SpecError
-from kinsight.models.conv4 import CONV4_DIM, CONV4_SMALLEST, Conv4
 from kinsight.models.names import BackboneName
+from kinsight.models.own import OWN, build_own
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -93,12 +93,35 @@ def default_normalisation(name: BackboneName) -> tuple[tuple[float, ...], tuple[
 
 
 def pretrained_cfg(name: BackboneName) -> Any | None:
-    """timm's record of the published weights (place, licence, normalisation), or None outside timm's registry."""
-    if not name.in_timm:
-        return None
+    """timm's record of the published weights (place, licence, normalisation, picture size), made by us for networks of
+    ours that have any of it; or None.
+    """
     import timm.models
 
+    if name.is_ours:
+        cfg = OWN[name.name].cfg
+        return None if cfg is None else timm.models.PretrainedCfg(**cfg)
+    if not name.in_timm:
+        return None
     return timm.models.get_pretrained_cfg(cast(str, name.architecture))
+
+
+def native_size(name: BackboneName) -> int | None:
+    """Side of the pictures that the network was published for, in pixels; None where nobody says."""
+    cfg = pretrained_cfg(name)
+    return None if cfg is None else cfg.input_size[-1]
+
+
+def size_note(name: BackboneName, image_size: int) -> str | None:
+    """What to know of a network at another picture size than its own; None at that size."""
+    native = native_size(name)
+    if native is None or native == image_size:
+        return None
+    note = f"{name.asked} was made for images of {native} pixels, and gets {image_size}"
+    if name.is_ours and OWN[name.name].size_bound:
+        weights = sum(each.numel() for each in _on_meta(name, 3, image_size).parameters())
+        return f"{note}: it then has {weights / 1e6:,.1f} million weights, and takes no others' images or weights"
+    return note
 
 
 def freeze_unused(backbone: nn.Module) -> None:
@@ -121,7 +144,7 @@ def freeze_unused(backbone: nn.Module) -> None:
 
 def _construct(name: BackboneName, in_chans: int, image_size: int, *, pooled: bool) -> nn.Module:
     if name.architecture is None:
-        return Conv4(in_chans)
+        return build_own(name.name, in_chans, image_size)
     import timm
 
     options: dict[str, Any] = dict(name.options)
@@ -135,10 +158,6 @@ def _construct(name: BackboneName, in_chans: int, image_size: int, *, pooled: bo
 
 
 def _probe(name: BackboneName, in_chans: int, image_size: int, *, pooled: bool) -> FeatureLayout:
-    if name.architecture is None:
-        if image_size < CONV4_SMALLEST:
-            raise ValueError(f"four halvings need at least {CONV4_SMALLEST} pixels")
-        return FeatureLayout("NCHW", CONV4_DIM, positions=(image_size // 16) ** 2)
     with torch.device("meta"), torch.no_grad():
         net = _construct(name, in_chans, image_size, pooled=pooled).eval()
         _check_patches(net, image_size)
@@ -146,6 +165,11 @@ def _probe(name: BackboneName, in_chans: int, image_size: int, *, pooled: bool) 
     if not isinstance(output, Tensor) or output.ndim not in ((2,) if pooled else (3, 4)):
         raise ValueError("it gives neither a feature map nor one vector per image")
     return FeatureLayout("NC", output.shape[1]) if pooled else _read_layout(net, output)
+
+
+def _on_meta(name: BackboneName, in_chans: int, image_size: int) -> nn.Module:
+    with torch.device("meta"):
+        return _construct(name, in_chans, image_size, pooled=True)
 
 
 def _check_patches(net: nn.Module, image_size: int) -> None:
@@ -194,9 +218,10 @@ def _nearest_size(name: BackboneName, in_chans: int, image_size: int) -> int | N
     own = cfg.input_size[-1] if cfg is not None else 224
     around = {step * max(1, image_size // step + more) for step in (14, 16, 32) for more in (0, 1)}
     for size in [*sorted(around - {image_size}, key=lambda size: (abs(size - image_size), size)), own]:
-        try:
-            _probe(name, in_chans, size, pooled=False)
-        except Exception:
-            continue
-        return size
+        for pooled in (False, True):
+            try:
+                _probe(name, in_chans, size, pooled=pooled)
+            except Exception:
+                continue
+            return size
     return None

@@ -57,6 +57,8 @@ def build_network(
     """
     name, layout = _plan(spec.backbone, image)
     _check(spec, layout, asked)
+    if fill and name.is_ours and (note := backbones.size_note(name, image.image_size)):
+        _log.warning(note)
     own_pooling = isinstance(spec.neck, CgdNeck)
     with _seeded(seed):
         pool = None if own_pooling else pooling.build_pooling(spec.pooling, layout, name.name)
@@ -87,6 +89,11 @@ def build_backbone(spec: BackboneSpec, *, image: ImageSpec, seed: int, asked: bo
 def backbone_dim(backbone: str, image: ImageSpec) -> int:
     """Features that a backbone gives, found without making its weights. Raises SpecError as `build_network`."""
     return _plan(backbone, image)[1].dim
+
+
+def natural_embedding_dim(spec: ModelSpec, image: ImageSpec) -> int:
+    """Length of the pooled features, which are the embedding without a neck. Raises SpecError as `build_network`."""
+    return pooling.pooled_dim(spec.pooling, _plan(spec.backbone, image)[1])
 
 
 def check_model(spec: ModelSpec, image: ImageSpec, *, asked: bool = False) -> None:

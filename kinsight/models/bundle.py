@@ -6,18 +6,23 @@ from typing import Any, Literal, NamedTuple
 
 from kinsight import storage
 from kinsight.errors import DataError
-from kinsight.models.artefact import BundleHeader, read_artefact, write_artefact
+from kinsight.models.artefact import BundleHeader, Task, read_artefact, write_artefact
 from kinsight.models.build import build_network
+from kinsight.models.classifier import PREFIX, Classifier
 from kinsight.models.network import EmbeddingNet
 from kinsight.specs.data import ImageSpec
 from kinsight.specs.model import ModelSpec
 
 
 class Bundle(NamedTuple):
-    """A network in evaluation mode on the CPU, and what its bundle says of it."""
+    """A network in evaluation mode on the CPU, and what its bundle says of it.
+
+    classifier: maps the network's embeddings (B, D) to logits (B, C) of `header.class_names`; None in task `metric`.
+    """
 
     net: EmbeddingNet
     header: BundleHeader
+    classifier: Classifier | None = None
 
 
 def make_header(
@@ -26,6 +31,7 @@ def make_header(
     model: ModelSpec,
     image: ImageSpec,
     metric: Literal["cosine", "l2", "ip"] = "cosine",
+    task: Task = "metric",
     class_names: Sequence[str] = (),
     data_fingerprint: str | None = None,
     data_sketch: Sequence[str] = (),
@@ -44,6 +50,7 @@ def make_header(
         std=net.std,
         embedding_dim=net.embedding_dim,
         metric=metric,
+        task=task,
         class_names=tuple(class_names),
         data_fingerprint=data_fingerprint,
         data_sketch=tuple(data_sketch),
@@ -53,12 +60,20 @@ def make_header(
     )
 
 
-def save_bundle(address: storage.AddressLike, net: EmbeddingNet, header: BundleHeader) -> BundleHeader:
-    """Write `net` without its auxiliary branch; gives the header as written, with the weights' hash.
+def save_bundle(
+    address: storage.AddressLike, net: EmbeddingNet, header: BundleHeader, classifier: Classifier | None = None
+) -> BundleHeader:
+    """Write `net` without its auxiliary branch, and its classifier, if there is one; gives the header as written, with
+    the weights' hash.
 
     The header is written last: a bundle without one is incomplete. Raises StorageError.
     """
-    return write_artefact(address, net.bundled_state(), header)
+    state = net.bundled_state()
+    if classifier is not None:
+        assert classifier.form.num_classes == len(header.class_names), "a logit for every class name"
+        state |= classifier.bundled_state()
+    form = classifier.form if classifier is not None else None
+    return write_artefact(address, state, header.model_copy(update={"classifier": form}))
 
 
 def load_bundle(address: storage.AddressLike) -> Bundle:
@@ -68,8 +83,13 @@ def load_bundle(address: storage.AddressLike) -> Bundle:
     """
     header, state = read_artefact(address)
     net = build_network(header.model_spec(), image=header.image_spec(), seed=0, fill=False)
+    classifier = Classifier(header.classifier) if header.classifier is not None else None
     try:
-        net.load_state_dict(state, strict=True)
+        own = {name: value for name, value in state.items() if not name.startswith(PREFIX)}
+        net.load_state_dict(own, strict=True)
+        if classifier is not None:
+            found = {name.removeprefix(PREFIX): value for name, value in state.items() if name.startswith(PREFIX)}
+            classifier.load_state_dict(found, strict=True)
     except RuntimeError as error:
         raise DataError(
             "bundle.mismatch",
@@ -78,7 +98,7 @@ def load_bundle(address: storage.AddressLike) -> Bundle:
             remedy=f"load it with Kinsight {header.kinsight} and the timm of that time",
         ) from error
     net.set_normalisation(header.mean, header.std)
-    return Bundle(net.eval(), header)
+    return Bundle(net.eval(), header, classifier.eval() if classifier is not None else None)
 
 
 def _second_line(error: Exception) -> str:

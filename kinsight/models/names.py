@@ -1,4 +1,4 @@
-"""What a backbone's name means: the documented spellings, `conv4`, and every timm name with or without a tag.
+"""What a backbone's name means: the documented spellings, our own, and every timm name with or without a tag.
 
 The table is plain text; timm is imported only for a name that is not in it.
 """
@@ -12,6 +12,8 @@ from typing import Any
 from kinsight.errors import SpecError
 
 CONV4 = "conv4"
+LENET, CIFARNET, ALEXNET = "lenet", "cifarnet", "alexnet"
+INCEPTION_V1, INCEPTION_V2 = "inception_v1", "inception_v2"
 _FIELD = "model.backbone"
 _log = logging.getLogger("kinsight.models")
 
@@ -19,13 +21,25 @@ _SIZES = ("tiny", "small", "base")
 _RESNETS = (18, 34, 50, 101, 152)
 
 
+_SLIM_IN_TIMM = {
+    "vgg_16": "vgg16",
+    "vgg_19": "vgg19",
+    "inception_v3": "inception_v3",
+    "inception_v4": "inception_v4",
+    "mobilenet_v1": "mobilenetv1_100",
+    "mobilenet_v2": "mobilenetv2_100",
+}
+_RESNET_DIFFERS = "whose stages halve the picture in their first block, not in the last block of the stage before"
+_ALEXNET_DIFFERS = "its first convolution is padded, so that its fully connected layers see 6x6 places, not 5x5"
+
+
 @dataclass(frozen=True)
 class BackboneName:
     """A name that stands for one network.
 
     asked: as the user wrote it.
-    name: canonical: a timm name (with the tag that was asked for, if any), `conv4`, or a documented one timm lacks.
-    architecture: timm's entry that builds it; None for our own `conv4`.
+    name: canonical: a timm name (with the tag that was asked for, if any), our own, or a documented one timm lacks.
+    architecture: timm's entry that builds it; None for our own (`own.py`).
     options: pairs of what to build otherwise than that entry says.
     note: said once where the name is resolved, if it stands for something that its reader might not expect.
     """
@@ -35,6 +49,11 @@ class BackboneName:
     architecture: str | None
     options: tuple[tuple[str, Any], ...] = ()
     note: str | None = None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is built here (`own.py`), not by timm."""
+        return self.architecture is None
 
     @property
     def in_timm(self) -> bool:
@@ -66,6 +85,14 @@ def _documented() -> Iterator[tuple[str, BackboneName]]:
     for spelling in ("SE_ResNeXt152_32x4d", deepest):
         yield spelling, BackboneName(spelling, deepest, "seresnext101_32x4d", options=layers)
     yield CONV4, BackboneName(CONV4, CONV4, None)
+    for spelling, name in _SLIM_IN_TIMM.items():
+        yield timm(spelling, name)
+    for depth in (50, 101, 152):
+        ours = f"resnet{depth}"
+        yield timm(f"resnet_v1_{depth}", ours, f"resnet_v1_{depth}: {ours} is used, {_RESNET_DIFFERS}")
+    yield ALEXNET, BackboneName(ALEXNET, ALEXNET, None, note=f"{ALEXNET}: {_ALEXNET_DIFFERS}")
+    for name in (LENET, CIFARNET, INCEPTION_V1, INCEPTION_V2):
+        yield name, BackboneName(name, name, None)
 
 
 def _key(spelling: str) -> str:

@@ -73,7 +73,7 @@ def first_conv_names(name: BackboneName) -> tuple[str, ...]:
     """Convolutions that see the image's colours."""
     cfg = pretrained_cfg(name)
     if cfg is None:
-        return ("convs.0", "conv1")  # of conv4 and of the residual network that timm lacks
+        return ("convs.0", "conv1")  # of conv4, and of the residual network without a record of weights
     return (cfg.first_conv,) if isinstance(cfg.first_conv, str) else tuple(cfg.first_conv or ())
 
 

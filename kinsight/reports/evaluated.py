@@ -9,6 +9,7 @@ from torch import Tensor
 from kinsight.metrics import DrawnPairs, RetrievalResult
 from kinsight.models import Thresholds
 from kinsight.neighbors import Metric
+from kinsight.reports.classified import Classified
 
 
 class Items(Protocol):
@@ -84,15 +85,16 @@ class Trained:
 class Report:
     """Everything on a page.
 
-    lead: a sentence under the title. missing: why there is no evaluation and how to get one, a command on a line of its
-    own. facts: (name, value) of what was run. settings: the resolved ones as YAML, without signatures. broken:
-    (address, reason) of skipped images.
+    lead: a sentence under the title. evaluated: embeddings; classified: a classifier. missing: why there is no
+    evaluation and how to get one, a command on a line of its own. facts: (name, value) of what was run. settings: the
+    resolved ones as YAML, without signatures. broken: (address, reason) of skipped images.
     """
 
     title: str
     lead: str = ""
     trained: Trained | None = None
     evaluated: Evaluated | None = None
+    classified: Classified | None = None
     missing: str = ""
     facts: Sequence[tuple[str, str]] = ()
     settings: str = ""

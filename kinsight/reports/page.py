@@ -3,6 +3,8 @@
 import torch
 
 from kinsight import progress, storage
+from kinsight.reports.class_headline import class_headline
+from kinsight.reports.class_sections import class_sections
 from kinsight.reports.evaluated import Report
 from kinsight.reports.example_sections import example_sections
 from kinsight.reports.headline import headline_section
@@ -44,6 +46,8 @@ def report_page(report: Report, settings: ReportSpec, *, device: torch.device) -
     found = report.evaluated
     if found is not None:
         parts["In short"] = ("short", headline_section(found))
+    elif report.classified is not None:
+        parts["In short"] = ("short", class_headline(report.classified))
     elif report.missing:
         parts["In short"] = ("short", _unmeasured(report))
     if report.trained is not None:
@@ -63,6 +67,8 @@ def report_page(report: Report, settings: ReportSpec, *, device: torch.device) -
         parts["Same or different"] = ("pairs", pair_section(found))
         if drawn := map_section(found, settings, images, device):
             parts["Map"] = ("map", drawn)
+    if report.classified is not None:
+        parts |= class_sections(report.classified)
     parts["What was run"] = ("run", run_section(report))
     links = "".join(f'<a href="#{anchor}">{escape(name)}</a>' for name, (anchor, _) in parts.items())
     style = f"<style>{asset('report.css')}</style><nav>{links}</nav>"

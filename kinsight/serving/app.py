@@ -1,6 +1,7 @@
 """The REST application: the same paths for programs and for the page.
 
 POST /v1/embed            an image -> its vector
+POST /v1/predict?top_k=   an image -> its class or labels; /api/predict/NAME answers the same, without times
 POST /v1/search?k=&by=&where=&recall=    an image, or JSON {"vector": [...]} or {"row": n} or {"id": ...} -> the nearest
 GET  /v1/items/N/picture  an item's picture, small (row N of the index)
 GET  /v1/info             what is served
@@ -30,17 +31,11 @@ from kinsight.serving.bodies import Bodies
 from kinsight.serving.embedder import Overloaded
 from kinsight.serving.engine import By, Clock, Engine, NoSuchItem, TooLarge, items, live_row, row_of_id
 from kinsight.serving.page import add_page
+from kinsight.serving.predictions import add_predictions
+from kinsight.serving.requests import OtherForm, OtherSite, kind_of, refuse_unwanted
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PICTURE_SIDES = (96, 192, 384, 768)  # few, so that browsers and caches see the same pictures again
-
-
-class OtherSite(KinsightError):
-    """A page of another site asks through its visitor's browser."""
-
-
-class OtherForm(KinsightError):
-    """An image in a wrapping that is not read."""
 
 
 def create_app(engine: Engine) -> FastAPI:
@@ -55,7 +50,7 @@ def create_app(engine: Engine) -> FastAPI:
 
     @app.post("/v1/embed")
     async def embed(request: Request) -> dict[str, Any]:
-        _refuse_unwanted(request)
+        refuse_unwanted(request)
         async with bodies.read(request) as data:
             return await run_in_threadpool(_embed, engine, data)
 
@@ -67,8 +62,8 @@ def create_app(engine: Engine) -> FastAPI:
         where: Annotated[list[str] | None, Query()] = None,
         recall: Annotated[float | None, Query(gt=0, lt=1)] = None,
     ) -> dict[str, Any]:
-        _refuse_unwanted(request)
-        is_json = _kind(request) == "application/json"
+        refuse_unwanted(request)
+        is_json = kind_of(request) == "application/json"
         async with bodies.read(request) as data:
             return await run_in_threadpool(_search, engine, data, is_json, k, by, where or [], recall)
 
@@ -84,23 +79,9 @@ def create_app(engine: Engine) -> FastAPI:
     def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
+    add_predictions(app, engine, bodies)
     add_page(app)
     return app
-
-
-def _kind(request: Request) -> str:
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-def _refuse_unwanted(request: Request) -> None:
-    if _kind(request) == "multipart/form-data":
-        raise OtherForm(
-            "serve.form",
-            "the body is a form (multipart/form-data)",
-            remedy="send the image's bytes as the body: curl --data-binary @picture.jpg, or fetch(url, {body: file})",
-        )
-    if request.headers.get("sec-fetch-site") == "cross-site":
-        raise OtherSite("serve.other-site", "pages of other sites may not search here")
 
 
 def describe(engine: Engine) -> dict[str, Any]:
@@ -109,6 +90,7 @@ def describe(engine: Engine) -> dict[str, Any]:
     return {
         "kinsight": __version__,
         "model": {"name": model.name, "hash": model.content_hash, "dim": model.embedding_dim},
+        "task": model.decision.task if model.decision is not None else "metric",
         "image": {"size": model.image.image_size, "color": model.image.color},
         "index": None
         if index is None

@@ -68,8 +68,9 @@ class Engine:
         channels = 3 if self.model.image.color == "rgb" else 1
         self.model.vectors(torch.zeros(1, channels, size, size, dtype=torch.uint8))  # the first pass is slow: now
         # As the index's own vectors: where length counts, both sides need the same.
-        unit = index is None or index.header.normalized is not False
-        self.embedder = Embedder(self.model, max_batch=spec.max_batch, max_waiting=spec.max_waiting, normalize=unit)
+        self._unit = index is None or index.header.normalized is not False
+        # A classifier reads vectors as long as the network makes them.
+        self.embedder = Embedder(self.model, max_batch=spec.max_batch, max_waiting=spec.max_waiting, normalize=False)
         self._filtered: dict[tuple[int, tuple[str, ...]], Index] = {}
         self._filtering = threading.Lock()
         self._decoding = threading.BoundedSemaphore(spec.max_decoding)
@@ -82,6 +83,21 @@ class Engine:
 
     def embed(self, data: bytes, clock: Clock) -> np.ndarray:
         """The vector of an encoded image, as the index holds them. Raises BrokenImage, TooLarge, Overloaded."""
+        vector_D = self._vector(data, clock)
+        if not self._unit:
+            return vector_D
+        return torch.nn.functional.normalize(torch.from_numpy(vector_D), dim=0).numpy()
+
+    def predict(self, data: bytes, clock: Clock, top_k: int | None = None) -> dict[str, Any]:
+        """What an encoded image shows: see `Decision.answers`. Raises as `embed`; DataError without a classifier."""
+        decision, classifier = self.model.need_decision(), self.model.classifier
+        assert classifier is not None, "a decision needs logits"
+        vector_1D = torch.from_numpy(self._vector(data, clock))[None]
+        with torch.inference_mode():
+            logit_1C = classifier(vector_1D.to(self.model.device)).cpu()
+        return next(decision.answers(logit_1C, top_k=top_k))
+
+    def _vector(self, data: bytes, clock: Clock) -> np.ndarray:
         pixels_CHW = clock.measure("decode", lambda: self._decode(data))
         return clock.measure("embed", lambda: self.embedder.vector(pixels_CHW))
 

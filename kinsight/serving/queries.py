@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from kinsight import progress, storage
-from kinsight.data import ImageLoader, Records, read_records
+from kinsight.data import ImageLoader
+from kinsight.data.given import image_records
 from kinsight.data.reading import shown
 from kinsight.data.streaming import open_embeddings
 from kinsight.errors import DataError
@@ -17,10 +18,8 @@ from kinsight.evaluation.model import Model, load
 from kinsight.indexing import Index
 from kinsight.models import load_header
 from kinsight.serving.engine import check_same_model
-from kinsight.specs.data import Csv, Folder, ImageList, Itag, Parquet, Source
 from kinsight.specs.search import SearchSpec
 
-_LISTS = (".txt", ".lst", ".list")
 _NAMED = 10  # broken images
 
 
@@ -57,41 +56,6 @@ def find_queries(spec: SearchSpec, index: Index) -> Queries:
     return _of_vectors(spec.vectors, index)
 
 
-def image_records(given: list[str]) -> Records:
-    """Images, folders of images and lists of images, one after the other. Raises DataError, StorageError."""
-    tables, plain = [], []
-    for text in given:
-        source = _source(text)
-        if source is None:
-            plain.append(text)
-            continue
-        tables += _plain_images(plain)
-        plain = []
-        tables.append(read_records(source, labelled=False).table.select(["uri", "labels"]))
-    return Records(pa.concat_tables([*tables, *_plain_images(plain)]), (), "images")
-
-
-def _plain_images(uris: list[str]) -> list[pa.Table]:
-    if not uris:
-        return []
-    labels = pa.array([[]] * len(uris), pa.list_(pa.int32()))
-    return [pa.table({"uri": pa.array(uris, pa.string()), "labels": labels})]
-
-
-def _source(text: str) -> Source | None:
-    """What a list or folder is read as; None for an image."""
-    name = storage.Address.parse(text).name.lower()
-    if name.endswith(_LISTS):
-        return ImageList(path=text)
-    if name.endswith(".csv"):
-        return Csv(path=text)
-    if name.endswith(".parquet"):
-        return Parquet(path=text)
-    if name.endswith(".manifest"):
-        return Itag(path=text)
-    return Folder(path=text) if storage.is_directory(text) else None
-
-
 def _of_images(spec: SearchSpec, model: Model, index: Index) -> Queries:
     records = image_records(spec.images)
     loader = ImageLoader(records, model.image, workers=spec.workers, max_broken=spec.max_broken, labelled=False)
@@ -101,7 +65,7 @@ def _of_images(spec: SearchSpec, model: Model, index: Index) -> Queries:
     # As the index's own vectors: where length counts, both sides need the same.
     unit = index.header.normalized is not False
     vector_QD = torch.nn.functional.normalize(found.emb_ND, dim=1) if unit else found.emb_ND
-    uris = records.table["uri"].take(pa.array(found.index_N)).to_pylist()
+    uris = records.uris.take(pa.array(found.index_N)).to_pylist()
     return Queries(vector_QD, [shown(uri) for uri in uris], uris, broken=list(loader.broken))
 
 

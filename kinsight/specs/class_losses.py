@@ -15,6 +15,7 @@ class Softmax(LossBase):
     """Cross-entropy over a linear layer with bias; embeddings are not normalised."""
 
     kind: Literal["softmax"] = "softmax"
+    smoothing: float = Field(default=0.0, ge=0, lt=1, description="share of probability spread over all classes")
 
 
 class NormalizedSoftmax(LossBase):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kinsight.specs.base import Spec, default_tag
 
@@ -43,10 +43,22 @@ class Sop(_Listed):
 class _Columns(_Listed):
     image_column: str = Field(default="image", description="column of image paths")
     label_column: str = Field(default="label", description="column of labels (a value, or a list of values)")
+    label_columns: list[str] | None = Field(
+        default=None,
+        min_length=1,
+        description="instead of label_column: one column for each label, in label order, with 1 (shown), 0 (not shown) "
+        "or, where nobody knows, nothing, ? or -1; * stands for all columns that have no other meaning",
+    )
     group_column: str | None = Field(
         default=None,
         description="column that groups images (track, product, super-class); null: one named group, if there is one",
     )
+
+    @model_validator(mode="after")
+    def _one_way_to_label(self) -> "_Columns":
+        if self.label_columns is not None and self.label_column != type(self).model_fields["label_column"].default:
+            raise ValueError("label_column and label_columns are two ways to say the same: set one of them")
+        return self
 
 
 class Csv(_Columns):
@@ -56,13 +68,66 @@ class Csv(_Columns):
 
 
 class Parquet(_Columns):
-    """A Parquet file."""
+    """A Parquet file; with the images' bytes in the image column one or several, by *, ? and [...]."""
 
     format: Literal["parquet"] = "parquet"
 
 
+class TFRecord(Spec):
+    """TFRecord files of tf.train.Example messages, with TF-slim's keys unless others are named."""
+
+    format: Literal["tfrecord"] = "tfrecord"
+    path: str = Field(
+        description="address of one file, or of several by *, ? and [...] in its last part: oss://bucket/train_*.tfrecord"
+    )
+    image_key: str = Field(default="image/encoded", description="feature with the encoded image")
+    label_key: str = Field(
+        default="image/class/label", description="feature with the class numbers (or class names): one, several or none"
+    )
+    text_key: str | None = Field(
+        default="image/class/text",
+        description="feature with the class names, as many as there are labels; null, or absent there: none",
+    )
+    format_key: str | None = Field(
+        default="image/format",
+        description="feature with the image's format, which must be one that is read; null: none",
+    )
+    label_offset: int = Field(
+        default=0, ge=-1_000_000, le=1_000_000, description="what the first class's number is in the files: 0 or 1"
+    )
+    label_map: str | None = Field(
+        default=None,
+        description="address of the class names by number: pbtxt (item {id, name}), JSON, or text (`1: cat`, or a name "
+        "a line from label_offset on)",
+    )
+
+
+class EasyVisionCsv(_Listed):
+    """PAI EasyVision's label file: `id,{"url": ...},{"option": ...}` a line, also as its documentation misprints it."""
+
+    format: Literal["easyvision-csv"] = "easyvision-csv"
+
+
+class Coco(_Listed):
+    """COCO's instance annotations: an image's labels are the categories of its objects."""
+
+    format: Literal["coco"] = "coco"
+
+
+class Voc(Spec):
+    """Pascal VOC's annotations: an image's labels are its objects; what only difficult objects show is unknown."""
+
+    format: Literal["voc"] = "voc"
+    path: str = Field(description="address of the folder that holds Annotations, JPEGImages and ImageSets")
+    split: str | None = Field(
+        default=None, description="list of images below ImageSets/Main, without .txt: train; default: every annotation"
+    )
+    annotations: str = Field(default="Annotations", description="folder of the XML files, below path")
+    images: str = Field(default="JPEGImages", description="folder of the images, below path")
+
+
 Source = Annotated[
-    ImageList | Folder | Itag | Sop | Csv | Parquet,
+    ImageList | Folder | Itag | Sop | Csv | Parquet | TFRecord | EasyVisionCsv | Coco | Voc,
     Field(discriminator="format"),
     default_tag("format", "image-list"),
 ]

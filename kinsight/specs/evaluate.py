@@ -5,11 +5,13 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from kinsight.specs.base import Spec
+from kinsight.specs.classes import ClassesSpec
 from kinsight.specs.data import ImageSpec, Source
 from kinsight.specs.model import AvgPool, FirstWeights, Pooling
 from kinsight.specs.refine import Expansion, KReciprocal, Projection
 from kinsight.specs.relations import Relation
 from kinsight.specs.report import ReportSpec
+from kinsight.specs.tasks import Task
 from kinsight.specs.train import Device, Precision
 
 
@@ -46,10 +48,16 @@ class _FromImages(Spec):
 
 
 class EvaluateSpec(_FromImages):
-    """Measure retrieval and verification: of a bundle, of a backbone, or of stored embeddings."""
+    """Measure retrieval and verification of a bundle, a backbone or stored embeddings; of a classifier, its classes."""
 
     job: Literal["evaluate"] = "evaluate"
     output: str = Field(description="address of the folder for metrics.json, the per-class table and the pictures")
+    task: Task | None = Field(
+        default=None,
+        description="what the model is judged as; null: what its bundle was trained for. metric: its vectors, by "
+        "retrieval",
+    )
+    classes: ClassesSpec = Field(default=ClassesSpec(), description="how a classifier is judged")
     embeddings: str | None = Field(
         default=None, description="address of stored embeddings instead of a model and images"
     )
@@ -76,7 +84,13 @@ class EvaluateSpec(_FromImages):
     )
     write_thresholds: bool = Field(
         default=True,
-        description="with a bundle: put the similarity thresholds at the rates of `fprs` into it, for searches",
+        description="with a bundle: put the similarity thresholds at the rates of `fprs` into it, for searches; of a "
+        "classifier temperature and label thresholds, if it has none",
+    )
+    replace_thresholds: bool = Field(
+        default=False,
+        description="of a classifier: also where the bundle has temperature and thresholds. Measured on the "
+        "images that they were chosen by, it looks better than it is",
     )
     sizes: list[Annotated[int, Field(ge=1)]] = Field(
         default=[], description="also measure with only the first so many dimensions, as for Matryoshka models"
@@ -114,6 +128,8 @@ class EvaluateSpec(_FromImages):
             raise ValueError("save_embeddings has no effect with embeddings, which are stored already")
         if self.bundle is None and self.write_thresholds and "write_thresholds" in self.model_fields_set:
             raise ValueError("write_thresholds has no effect without a bundle to write them into")
+        if self.replace_thresholds and not self.write_thresholds:
+            raise ValueError("replace_thresholds has no effect with write_thresholds=false")
         if any(k < 1 for k in self.ks):
             raise ValueError(f"ks={self.ks}: every k must be at least 1")
         if any(not 0 < rate < 1 for rate in self.fprs):

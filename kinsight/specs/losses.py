@@ -22,6 +22,7 @@ from kinsight.specs.class_losses import (
     SphereFace,
     SubCenterArcFace,
 )
+from kinsight.specs.label_losses import Asl, Bce, Focal, OverLabels, TwoWay
 from kinsight.specs.loss_base import CrossEntropyTerm, LossBase, Scale, Temperature
 from kinsight.specs.miners import AllPairs, MemorySpec, Miner
 
@@ -172,13 +173,15 @@ OverPairs = (
 )
 """Losses that compare the embeddings of a batch."""
 
-Loss = Annotated[OverClasses | OverPairs, Field(discriminator="kind"), default_tag("kind", "am-softmax")]
+Loss = Annotated[OverClasses | OverPairs | OverLabels, Field(discriminator="kind"), default_tag("kind", "am-softmax")]
 
 __all__ = [
     "AMSoftmax",
     "AdaFace",
     "ArcFace",
     "ArcMargin",
+    "Asl",
+    "Bce",
     "Circle",
     "Contrastive",
     "CosFace",
@@ -186,6 +189,7 @@ __all__ = [
     "Distance",
     "Eml",
     "FastAP",
+    "Focal",
     "Gap",
     "InfoNCE",
     "LargeMarginSoftmax",
@@ -196,6 +200,7 @@ __all__ = [
     "NPairs",
     "NormalizedSoftmax",
     "OverClasses",
+    "OverLabels",
     "OverPairs",
     "ProxyAnchor",
     "ProxyNCA",
@@ -209,6 +214,7 @@ __all__ = [
     "SubCenterArcFace",
     "SupCon",
     "Triplet",
+    "TwoWay",
     "VICReg",
     "WithMemory",
     "WithMiner",

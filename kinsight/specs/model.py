@@ -1,8 +1,8 @@
 """The network: backbone, pooling, neck, and where its first weights come from."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, field_serializer, model_validator
 
 from kinsight.specs.base import Spec, default_tag
 
@@ -97,13 +97,18 @@ class ModelSpec(Spec):
 
     backbone: str = Field(
         default="resnet50",
-        description="resnet50, swint_tiny, vit_base, xcit_small, ResNet50, ..., conv4, or any timm name",
+        description="resnet50, swint_tiny, vit_base, xcit_small, inception_v4, lenet, ..., conv4, or any timm name",
     )
     pretrained: FirstWeights | None = Field(
         default="default", description="`default` (published weights), null (random), or the address of a weights file"
     )
     backbone_dim: int | None = Field(default=None, ge=1, description="features the backbone gives; checked when set")
-    embedding_dim: int = Field(default=1536, ge=2, le=65536, description="length of the embedding vector")
+    embedding_dim: int = Field(
+        default=1536,
+        ge=2,
+        le=65536,
+        description="length of the embedding vector; without a neck, if not set, that of the pooled features",
+    )
     pooling: Pooling = Field(default=AvgPool(), description="from feature map to one vector")
     neck: Neck = Field(default=LinearNeck(), description="from pooled features to the embedding")
     init_from: str | None = Field(
@@ -112,3 +117,19 @@ class ModelSpec(Spec):
     compile: bool = Field(
         default=False, description="compile the network with torch.compile (needs a C++ compiler on a CPU)"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_not_set(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("embedding_dim", 0) is None:
+            return {name: value for name, value in given.items() if name != "embedding_dim"}
+        return given
+
+    @property
+    def has_own_length(self) -> bool:
+        """Whether the embedding is as long as the network's features happen to be."""
+        return self.neck.kind == "none" and "embedding_dim" not in self.model_fields_set
+
+    @field_serializer("embedding_dim")
+    def _own_length(self, value: int) -> int | None:
+        return None if self.has_own_length else value

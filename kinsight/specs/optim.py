@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kinsight.specs.base import Spec, default_tag
 
@@ -44,7 +44,26 @@ class AdamW(Spec):
     )
 
 
-Optimizer = Annotated[Sgd | AdamW, Field(discriminator="kind"), default_tag("kind", "sgd")]
+class Adam(Spec):
+    """Adam; weight decay is an L2 penalty, whose gradient it scales like the loss's."""
+
+    kind: Literal["adam"] = "adam"
+    lr: float = Field(default=1e-3, gt=0, description="initial learning rate")
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="decay of the gradient's mean")
+    beta2: float = Field(default=0.999, ge=0, lt=1, description="decay of the squared gradient's mean")
+    eps: float = Field(default=1e-8, gt=0, description="added to the denominator")
+    weight_decay: float = Field(
+        default=0.0, ge=0, description="L2 penalty; not applied to biases and normalisation layers"
+    )
+    head_lr_scale: float = Field(
+        default=1.0, gt=0, description="learning rate of head and neck relative to the backbone's"
+    )
+    layer_decay: float = Field(
+        default=1.0, gt=0, le=1, description="learning rate of each backbone layer relative to the one above it"
+    )
+
+
+Optimizer = Annotated[Sgd | AdamW | Adam, Field(discriminator="kind"), default_tag("kind", "sgd")]
 
 
 class _Schedule(Spec):
@@ -63,12 +82,27 @@ class CosineSchedule(_Schedule):
 
 
 class StepSchedule(_Schedule):
-    """Multiply by `gamma` at each of the given epochs (or steps)."""
+    """Multiply by `gamma`, or go on with the next of `learning_rates`, at each of the given epochs (or steps)."""
 
     kind: Literal["step"] = "step"
-    at: list[int] = Field(min_length=1, description="when to multiply, rising")
+    at: list[int] = Field(min_length=1, description="when to change, rising")
     unit: Literal["epochs", "steps"] = Field(default="epochs", description="what `at` counts")
     gamma: float = Field(default=0.1, gt=0, le=1, description="factor")
+    learning_rates: list[Annotated[float, Field(gt=0)]] | None = Field(
+        default=None, description="the rate from each of `at` on, instead of gamma; as many as `at`"
+    )
+
+    @model_validator(mode="after")
+    def _a_rate_each(self) -> "StepSchedule":
+        if self.learning_rates is None:
+            return self
+        if len(self.learning_rates) != len(self.at):
+            raise ValueError(
+                f"learning_rates={self.learning_rates}: expected {len(self.at)}, one for each of at={self.at}"
+            )
+        if self.gamma != StepSchedule.model_fields["gamma"].default:
+            raise ValueError(f"gamma={self.gamma} has no effect with learning_rates: leave one of them out")
+        return self
 
 
 class ExponentialSchedule(_Schedule):

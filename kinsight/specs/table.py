@@ -30,6 +30,7 @@ class Command:
 
 COMMANDS: dict[str, Command] = {
     "compat": Command("run a documented command line of another system", "kinsight.compat:run"),
+    "pai": Command("run a documented command of PAI's image classification", "kinsight.compat.pai.command:run"),
 }
 
 JOBS: dict[str, Job] = {
@@ -41,9 +42,15 @@ JOBS: dict[str, Job] = {
         "compare losses under one protocol", "kinsight.specs.compare:CompareSpec", "kinsight.comparing.job:run"
     ),
     "evaluate": Job(
-        "measure retrieval and verification", "kinsight.specs.evaluate:EvaluateSpec", "kinsight.evaluation.evaluate:run"
+        "measure retrieval, or a classifier", "kinsight.specs.evaluate:EvaluateSpec", "kinsight.evaluation.evaluate:run"
     ),
     "embed": Job("turn images into vectors", "kinsight.specs.evaluate:EmbedSpec", "kinsight.evaluation:embed"),
+    "predict": Job(
+        "say what images show, by a classifier", "kinsight.specs.predict:PredictSpec", "kinsight.predicting:predict"
+    ),
+    "convert": Job(
+        "write labelled images in another form", "kinsight.specs.convert:ConvertSpec", "kinsight.converting:convert"
+    ),
     "search": Job(
         "find the nearest items of an index", "kinsight.specs.search:SearchSpec", "kinsight.serving.search_job:run"
     ),
@@ -91,9 +98,17 @@ JOBS: dict[str, Job] = {
     "bench check": Job(
         "plant faults and find them again", "kinsight.specs.bench:BenchCheck", "kinsight.bench.check:run"
     ),
+    "bench tfrecord": Job(
+        "time reading of TFRecords", "kinsight.specs.bench_tfrecord:BenchTfrecord", "kinsight.bench.tfrecord:run"
+    ),
     "bench train": Job("time the training loop", "kinsight.specs.bench:BenchTrain", "kinsight.bench.train:run"),
     "bench losses": Job(
         "time losses over pairs", "kinsight.specs.bench_losses:BenchLosses", "kinsight.bench.losses:run"
+    ),
+    "bench labels": Job(
+        "compare losses over labels on mosaics",
+        "kinsight.specs.bench_labels:BenchLabels",
+        "kinsight.bench.labels:run",
     ),
     "bench report": Job("time reports", "kinsight.specs.bench:BenchReport", "kinsight.bench.report:run"),
     "bench serve": Job("time searches over HTTP", "kinsight.specs.bench:BenchServe", "kinsight.bench.serve:run"),

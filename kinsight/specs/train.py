@@ -1,17 +1,19 @@
 """The `train` job."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from kinsight.specs.base import Spec
+from kinsight.specs.classes import ClassesSpec
 from kinsight.specs.data import DataSpec
-from kinsight.specs.losses import AMSoftmax, Loss, OverClasses, OverPairs
+from kinsight.specs.losses import AMSoftmax, Loss, OverClasses, OverLabels, OverPairs
 from kinsight.specs.model import ModelSpec
 from kinsight.specs.optim import CosineSchedule, Optimizer, Schedule, Sgd, StepSchedule
 from kinsight.specs.relations import WEIGH_POSITIVES, Relation, SameLabelSpec
 from kinsight.specs.report import ReportSpec
 from kinsight.specs.samplers import HierarchicalSampler, PerClassSampler, Sampler, ShuffleSampler
+from kinsight.specs.tasks import DEFAULT_METRIC, EqualClasses, LongTail, Mix, NoMix, Task, check_task, with_defaults
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Device = Literal["auto", "cuda", "mps", "cpu"]
@@ -75,16 +77,26 @@ class ValidateSpec(Spec):
         default=None, ge=1, description="optimizer steps between validations, instead of every_epochs"
     )
     batch_size: int = Field(default=256, ge=1, description="images per forward pass in validation")
+    images: int | None = Field(
+        default=None, ge=1, description="validation images that are used, the first so many; null: all"
+    )
     keep: Literal["best", "last"] = Field(
         default="best", description="which model becomes the bundle: the best by validation, or the one at the end"
     )
     metric: str = Field(
         default="recall@1",
-        description="recall@k, precision@k, map@r, r_precision, map or mrr",
-        pattern=r"^(recall@[1-9][0-9]*|precision@[1-9][0-9]*|map@r|r_precision|map|mrr)$",
+        description="metric: recall@k, precision@k, map@r, r_precision, map or mrr; classification: accuracy (its "
+        "default), top5_accuracy or macro_recall; multilabel: map (its default), micro_map, cf1, of1 or exact_match",
+        pattern=r"^(recall@[1-9][0-9]*|precision@[1-9][0-9]*|map@r|r_precision|map|mrr|accuracy|top5_accuracy"
+        r"|macro_recall|micro_map|cf1|of1|exact_match)$",
     )
     write_thresholds: bool = Field(
-        default=True, description="find decision thresholds on the validation images and keep them in the bundle"
+        default=True,
+        description="find decision thresholds (of a classifier temperature, and thresholds of labels) on the "
+        "validation images and keep them in the bundle",
+    )
+    classes: ClassesSpec = Field(
+        default=ClassesSpec(), description="what is told of a classifier at the end (classification, multilabel)"
     )
 
 
@@ -117,11 +129,15 @@ class SnapshotSpec(Spec):
 
 
 class TrainSpec(Spec):
-    """Train an embedding model from labelled images."""
+    """Train an embedding model, or a classifier, from labelled images."""
 
     job: Literal["train"] = "train"
     output: str = Field(description="address of the run folder: checkpoints, metrics, the model bundle")
-    task: Literal["metric"] = Field(default="metric", description="metric: embeddings judged by retrieval")
+    task: Task = Field(
+        default="metric",
+        description="metric: embeddings judged by retrieval; classification: one class an image (default loss softmax, "
+        "no neck); multilabel: any number of labels an image (default loss bce, no neck)",
+    )
     data: DataSpec = Field(description="images, labels, decoding, augmentation")
     sampler: Sampler = Field(default=ShuffleSampler(), description="which images meet in a batch")
     model: ModelSpec = Field(default=ModelSpec(), description="backbone, pooling, neck, first weights")
@@ -129,6 +145,10 @@ class TrainSpec(Spec):
     relation: Relation = Field(default=SameLabelSpec(), description="which images are alike, for losses over pairs")
     loss: Loss = Field(default=AMSoftmax(), description="what is minimised")
     extra_losses: list[Loss] = Field(default=[], description="further weighted loss terms, as YAML")
+    long_tail: LongTail = Field(
+        default=EqualClasses(), description="how rare classes count in the main loss; classification and multilabel"
+    )
+    mix: Mix = Field(default=NoMix(), description="images made of two; classification and multilabel")
     optimizer: Optimizer = Field(default=Sgd(), description="how weights move")
     schedule: Schedule = Field(default=CosineSchedule(), description="learning rate over time")
     batch: BatchSpec = Field(default=BatchSpec(), description="images per step")
@@ -163,6 +183,11 @@ class TrainSpec(Spec):
     )
     seed: int = Field(default=0, ge=0, lt=2**31, description="seed of weights, order and augmentation")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_task(cls, given: Any) -> Any:
+        return with_defaults(given)
+
     @field_validator("extra_losses")
     @classmethod
     def _no_nested_ce(cls, losses: list[Loss]) -> list[Loss]:
@@ -188,7 +213,7 @@ class TrainSpec(Spec):
         if self.data.validation is None:
             if self.early_stop is not None:
                 raise ValueError("early_stop needs data.validation")
-            if self.validate_ != ValidateSpec():
+            if self.validate_ != ValidateSpec(metric=DEFAULT_METRIC[self.task]):
                 raise ValueError("validate needs data.validation")
             if self.report is not None and self.report != ReportSpec():
                 raise ValueError("report.map needs data.validation: it shows the validation images")
@@ -200,6 +225,7 @@ class TrainSpec(Spec):
                 raise ValueError(
                     f"model.embedding_dim={self.model.embedding_dim} must divide by {branches}, the cgd branches"
                 )
+        check_task(self)
         self._starts_once()
         self._losses_fit()
         self._batch_divides()
@@ -221,7 +247,7 @@ class TrainSpec(Spec):
             for name, value in (("model", self.model.init_from), ("head", self.head.init_from)):
                 if value is not None:
                     raise ValueError(f"{name}.init_from has no effect with resume_from, which brings all weights")
-        if self.head.init_from is not None and not isinstance(self.loss, OverClasses):
+        if self.head.init_from is not None and not isinstance(self.loss, OverClasses | OverLabels):
             raise ValueError(
                 f"head.init_from has no effect with loss.kind={self.loss.kind}, which has no class weights"
             )
@@ -281,5 +307,8 @@ class TrainSpec(Spec):
             raise ValueError(f"batch.size={size} must divide by 3, since sampler.kind=triplets")
 
     def _schedule_rises(self) -> None:
-        if isinstance(self.schedule, StepSchedule) and list(self.schedule.at) != sorted(set(self.schedule.at)):
-            raise ValueError(f"schedule.at={self.schedule.at}: must rise")
+        schedule = self.schedule
+        if not isinstance(schedule, StepSchedule):
+            return
+        if list(schedule.at) != sorted(set(schedule.at)):
+            raise ValueError(f"schedule.at={schedule.at}: must rise")

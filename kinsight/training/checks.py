@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -13,6 +14,7 @@ from kinsight.parallel.groups import is_main, processes_here, under_launcher
 from kinsight.progress import warn
 from kinsight.specs.losses import OverPairs, WithMemory
 from kinsight.specs.train import TrainSpec
+from kinsight.training.mixing import TOGETHER
 
 _LOOKED_AT, _FEW = 16, 0.5
 _PROCESSES_PER_CORE = 4  # on a CPU; more only wait for each other
@@ -21,7 +23,15 @@ _PROCESSES_PER_CORE = 4  # on a CPU; more only wait for each other
 def check_classes(spec: TrainSpec, records: Records) -> None:
     """Training images can be told apart, and a pair loss finds pairs. Raises DataError."""
     present = int((records.count_C > 0).sum())
-    if present < 2:
+    if spec.task == "multilabel" and present == 0:
+        raise DataError(
+            "data.no-labels",
+            f"no image of {records.source} has a label: there is nothing to learn",
+            field="data.train",
+            remedy="name the column with the labels (data.train.label_column), or those with one label each "
+            "(data.train.label_columns)",
+        )
+    if present < (1 if spec.task == "multilabel" else 2):
         raise DataError(
             "data.one-class",
             f"{records.source} has images of {present} class: there is nothing to tell apart",
@@ -116,6 +126,33 @@ def check_validation_classes(records: Records) -> None:
         )
 
 
+def tell_never_drawn(spec: TrainSpec, records: Records) -> None:
+    """A sampler that goes by classes passes over images that show none."""
+    bare = int((np.diff(records.labels_csr[0]) == 0).sum())
+    if bare and spec.sampler.kind != "shuffle" and is_main():
+        warn(f"{bare:,} images without labels are never drawn: sampler.kind={spec.sampler.kind} goes by classes")
+
+
+def check_label_validation(spec: TrainSpec, records: Records) -> None:
+    """Validation images say what the model is measured by. Raises DataError, SpecError."""
+    if spec.task == "classification":
+        _ = records.label_N  # names an image of several classes
+    elif not records.count_C.any():
+        raise DataError(
+            "data.no-labels",
+            f"no image of {records.source} has a label, so that nothing can be measured",
+            field="data.validation",
+            remedy="give validation images that show some of the labels",
+        )
+    if spec.validate_.metric == "top5_accuracy" and records.num_classes <= 5:
+        raise SpecError(
+            "spec.no-effect",
+            f"is always 1 with {records.num_classes} classes",
+            field="validate.metric=top5_accuracy",
+            remedy="set it to accuracy",
+        )
+
+
 def check_processes(spec: TrainSpec, device: torch.device, processes: int) -> None:
     """The processes about to be started have something to do, and this machine can hold them. Raises SpecError."""
     if processes > spec.batch.size:
@@ -147,7 +184,8 @@ def check_ranks(spec: TrainSpec, sampler: Sampler) -> None:
             remedy="leave nproc away under a launcher",
         )
     smallest = _smallest_batch(sampler)
-    if smallest < world_size():
+    together = TOGETHER if spec.mix.kind != "none" else 1
+    if -(-smallest // together) < world_size():
         raise SpecError(
             "run.batch-too-small",
             f"a batch of {smallest} images cannot be shared by {world_size()} processes",

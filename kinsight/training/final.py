@@ -4,6 +4,9 @@ from typing import Any
 
 from kinsight import __version__, storage
 from kinsight.errors import InterruptedRun, KinsightError
+from kinsight.evaluation.calibration import keep_calibration
+from kinsight.evaluation.classes import Scored, judge, logits_of, scored
+from kinsight.evaluation.decision import Decision
 from kinsight.evaluation.embedding import embed_records
 from kinsight.evaluation.matching import Wanted
 from kinsight.evaluation.measure import Measured, measure
@@ -11,10 +14,11 @@ from kinsight.evaluation.report import evaluated, facts
 from kinsight.evaluation.settings import printed_yaml
 from kinsight.evaluation.sides import Side, embedded_side, matched
 from kinsight.evaluation.thresholds import keep_thresholds
-from kinsight.models import load_bundle
+from kinsight.models import load_bundle, load_header
 from kinsight.parallel.collectives import world_size
 from kinsight.parallel.groups import is_main
 from kinsight.progress import clean, warn
+from kinsight.reports.classified import Classified
 from kinsight.reports.evaluated import Report, Trained
 from kinsight.reports.page import write_report
 from kinsight.specs.evaluate import EvaluateSpec
@@ -34,6 +38,8 @@ def conclude(prepared: Prepared, run: RunFolder, broken: Broken, stop: StopReque
     the run ends well. Raises InterruptedRun when `stop` was asked for, StorageError.
     """
     spec = prepared.spec
+    if spec.task != "metric":
+        return _conclude_classes(prepared, run, broken, stop)
     needed = spec.report is not None or spec.validate_.write_thresholds
     side = _embed_best(prepared, run, broken) if needed else None
     if not is_main():
@@ -57,6 +63,63 @@ def conclude(prepared: Prepared, run: RunFolder, broken: Broken, stop: StopReque
     return {"metrics": clean(found.metrics), "not_measurable": found.reasons} if found is not None else None
 
 
+def _conclude_classes(prepared: Prepared, run: RunFolder, broken: Broken, stop: StopRequest) -> dict[str, Any] | None:
+    """The same for classifiers: temperature and thresholds of labels go into `best/`."""
+    spec, judged = prepared.spec, None
+    found = _score_best(prepared, run, broken)
+    if not is_main():
+        return None
+    missing = _NOT_JUDGED.format(output=storage.Address.parse(spec.output))
+    if found is not None:
+        _unless_stopped(stop, spec)
+        try:
+            decision = Decision.of(load_header(run.best))
+            assert decision is not None, "these tasks have a classifier"
+            judged = judge(decision, found, spec.validate_.classes, seed=spec.seed)
+            if spec.validate_.write_thresholds:
+                keep_calibration(run.best, judged, found.records.fingerprint, judged.uri_N.to_pylist(), replace=True)
+                judged = _as_kept(run, found, spec, judged)
+        except KinsightError as error:
+            missing = f"The best model could not be measured: {error.message}."
+            warn(missing)
+    if spec.report is not None:
+        _unless_stopped(stop, spec)
+        report = _report(prepared, run, None, None, missing, broken, judged)
+        write_report(run.path, report, spec.report, device=prepared.device, told=spec.output)
+    return {"metrics": clean(dict(judged.metrics)), "not_measurable": {}} if judged is not None else None
+
+
+def _as_kept(run: RunFolder, found: Scored, spec: TrainSpec, judged: Classified) -> Classified:
+    """What the bundle says by the temperature and thresholds that were just found, if they were kept."""
+    header = load_header(run.best)
+    decision = Decision.of(header)
+    if decision is None or header.temperature is None:
+        return judged
+    return judge(decision, found, spec.validate_.classes, seed=spec.seed)
+
+
+def _score_best(prepared: Prepared, run: RunFolder, broken: Broken) -> Scored | None:
+    """What the best model says of the validation images, on every rank; None without any."""
+    loader = prepared.validation
+    if loader is None:
+        return None
+    best = load_bundle(run.best)
+    assert best.classifier is not None, "these tasks have a classifier"
+    with prepared.children.starting():
+        batch_size = prepared.spec.validate_.batch_size
+        net = best.net.to(prepared.device)
+        found = embed_records(net, loader, prepared.device, prepared.arithmetic, batch_size=batch_size)
+    logit_NC = logits_of(best.classifier, found.emb_ND)
+    skipped = [(uri, reason) for _, uri, reason in broken.get("validation", ())]
+    several = prepared.spec.task == "multilabel"
+    return scored(loader.records, logit_NC, found.index_N, skipped, several=several)
+
+
+_NOT_JUDGED = (
+    "Not measured: this training had no validation images, so nobody knows yet how often the model is right. "
+    "Set data.validation for the next one, or measure this one on labelled images:\n"
+    "kinsight evaluate --bundle {output} --data.path LIST --output FOLDER"
+)
 _NO_VALIDATION = (
     "Not measured: this training had no validation images, so nobody knows yet how well the model retrieves. "
     "Set data.validation for the next one, or measure this one on labelled images:\n"
@@ -100,7 +163,13 @@ def _as_evaluation(spec: TrainSpec) -> EvaluateSpec:
 
 
 def _report(
-    prepared: Prepared, run: RunFolder, side: Side | None, found: Measured | None, missing: str, broken: Broken
+    prepared: Prepared,
+    run: RunFolder,
+    side: Side | None,
+    found: Measured | None,
+    missing: str,
+    broken: Broken,
+    judged: Classified | None = None,
 ) -> Report:
     spec, position = prepared.spec, prepared.training.position
     place = storage.Address.parse(spec.output)
@@ -123,11 +192,12 @@ def _report(
         lead=f"{place}: {spec.model.backbone} on {known['training images'].replace(' of ', ' images of ')}"
         + (
             "; measured on validation images by the best model, which was chosen by them: new images may be harder."
-            if shown is not None
+            if shown is not None or judged is not None
             else "."
         ),
-        trained=Trained(read_rows(run.path), spec.validate_.metric if side is not None else None),
+        trained=Trained(read_rows(run.path), spec.validate_.metric if prepared.validation is not None else None),
         evaluated=shown,
+        classified=judged,
         missing=missing,
         facts=facts(known),
         settings=printed_yaml(spec),

@@ -19,6 +19,7 @@ from kinsight.errors import InterruptedRun
 from kinsight.parallel.collectives import rank, world_size
 from kinsight.parallel.groups import is_main, sum_over_ranks
 from kinsight.training.budget import Budget, Clock
+from kinsight.training.mixing import TOGETHER, local_rows
 from kinsight.training.optimizers import set_learning_rate
 from kinsight.training.record import Record
 from kinsight.training.run_folder import RunFolder
@@ -149,13 +150,13 @@ def _advance(prepared: Prepared, images: int) -> None:
 
 def _batches(prepared: Prepared) -> contextlib.AbstractContextManager[Iterator[Batch]]:
     """This rank's share of every batch from here to the end, read ahead by the loader."""
-    position = prepared.training.position
+    position, together = prepared.training.position, TOGETHER if prepared.spec.mix.kind != "none" else 1
 
     def requests() -> Iterator[tuple[int, np.ndarray]]:
         step, epoch, batch = position.step, position.epoch, position.batch
         while prepared.budget.steps is None or step < prepared.budget.steps:
             for indices in prepared.sampler.epoch(epoch)[batch:]:
-                yield epoch, np.array_split(indices, world_size())[rank()]
+                yield epoch, local_rows(indices, rank(), world_size(), together=together)
                 step += 1
             epoch, batch = epoch + 1, 0
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from kinsight.models import EmbeddingNet
-from kinsight.specs.optim import AdamW, Optimizer, Sgd
+from kinsight.specs.optim import Adam, AdamW, Optimizer, Sgd
 
 
 def build_optimizer(spec: Optimizer, net: EmbeddingNet, objective: nn.Module) -> torch.optim.Optimizer:
@@ -36,6 +36,10 @@ def build_optimizer(spec: Optimizer, net: EmbeddingNet, objective: nn.Module) ->
         case AdamW():
             # Fused everywhere it exists: on a CPU it is one pass over memory instead of a dozen.
             return torch.optim.AdamW(
+                groups, lr=spec.lr, betas=(spec.beta1, spec.beta2), eps=spec.eps, fused=_fused(groups)
+            )
+        case Adam():
+            return torch.optim.Adam(
                 groups, lr=spec.lr, betas=(spec.beta1, spec.beta2), eps=spec.eps, fused=_fused(groups)
             )
         case _:

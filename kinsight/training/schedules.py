@@ -25,7 +25,11 @@ def learning_rate(schedule: Schedule, lr: float, step: int, *, steps_per_epoch: 
             rate = low + (lr - low) * 0.5 * (1 + math.cos(math.pi * progress))
         case StepSchedule():
             unit = steps_per_epoch if schedule.unit == "epochs" else 1
-            rate = lr * schedule.gamma ** sum(step >= at * unit for at in schedule.at)
+            changes = sum(step >= at * unit for at in schedule.at)
+            if schedule.learning_rates is None:
+                rate = lr * schedule.gamma**changes
+            else:
+                rate = [lr, *schedule.learning_rates][changes]
         case ExponentialSchedule():
             intervals = step / (schedule.every * (steps_per_epoch if schedule.unit == "epochs" else 1))
             rate = lr * schedule.gamma ** (math.floor(intervals) if schedule.staircase else intervals)

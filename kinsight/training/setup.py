@@ -23,9 +23,19 @@ from kinsight.data import (
 from kinsight.errors import SpecError
 from kinsight.evaluation.class_weights import read_class_weights
 from kinsight.evaluation.settings import printed_tree
-from kinsight.evaluation.targets import Targets, build_targets
+from kinsight.evaluation.targets import Targets
 from kinsight.losses import Objective, build_objective
-from kinsight.models import BundleHeader, EmbeddingNet, build_network, check_model, has_published_weights, make_header
+from kinsight.models import (
+    BundleHeader,
+    Classifier,
+    ClassifierForm,
+    EmbeddingNet,
+    build_network,
+    check_model,
+    has_published_weights,
+    make_header,
+    natural_embedding_dim,
+)
 from kinsight.parallel.batchnorm import convert
 from kinsight.parallel.collectives import rank, world_size
 from kinsight.parallel.device import Arithmetic, choose_precision
@@ -39,13 +49,16 @@ from kinsight.training.checkpoint import Origin, initial_weights
 from kinsight.training.checks import (
     check_classes,
     check_freezing,
+    check_label_validation,
     check_memories,
     check_norms,
     check_pairs,
     check_ranks,
     check_validation_classes,
+    tell_never_drawn,
 )
 from kinsight.training.freezing import Freezer
+from kinsight.training.label_targets import LabelTargets, class_counts, targets_of
 from kinsight.training.optimizers import build_optimizer
 from kinsight.training.signals import Children
 from kinsight.training.state import Training
@@ -71,6 +84,7 @@ class Learner(nn.Module):
         images_BCHW: Tensor,
         target: Tensor | None = None,
         global_batch: int | None = None,
+        mixed: tuple[Tensor, Tensor] | None = None,
         *,
         slopes: Slopes | None = None,
     ) -> Any:
@@ -82,7 +96,7 @@ class Learner(nn.Module):
         emb_BD, aux_BE = self.embed(images_BCHW)
         if slopes is None:
             assert target is not None, "a loss needs targets"
-            return self.objective(emb_BD, target, aux_BD=aux_BE, global_batch=global_batch)
+            return self.objective(emb_BD, target, aux_BD=aux_BE, global_batch=global_batch, mixed=mixed)
         pairs = [(emb_BD, slopes.emb_BD)] + ([(aux_BE, slopes.aux_BE)] if slopes.aux_BE is not None else [])
         total = torch.stack([(value.float() * slope.float()).sum() for value, slope in pairs]).sum()
         # every parameter has to take part, or gradients would not be averaged over the ranks
@@ -102,7 +116,7 @@ class Prepared:
     augment: DeviceAugment
     validation: ImageLoader | None
     net: EmbeddingNet
-    targets: Targets
+    targets: Targets | LabelTargets
     training: Training
     steps_per_epoch: int
     budget: Budget
@@ -114,6 +128,11 @@ class Prepared:
         """Network and objective, not wrapped."""
         assert isinstance(self.training.learner, Learner)
         return self.training.learner
+
+    @property
+    def averaged(self) -> nn.Module:
+        """What `ema` is taken of: the network, and the classifier where that goes into the bundle."""
+        return self.net if self.spec.task == "metric" else self.learner
 
     @property
     def objective(self) -> Objective:
@@ -129,10 +148,14 @@ class Prepared:
 
 
 def settled(spec: TrainSpec) -> TrainSpec:
-    """The spec with its default weights decided: null for a network that has no published ones, or starts from a
-    bundle. Where the user asked for them by name, building the network says what is wrong.
+    """The spec with its defaults decided: weights are null for a network that has no published ones, or starts from a
+    bundle (where the user asked for them by name, building the network says what is wrong); without a neck the
+    embedding is as long as the backbone's features.
     """
     model = spec.model
+    if model.has_own_length:
+        model = model.model_copy(update={"embedding_dim": natural_embedding_dim(model, spec.data)})
+        spec = spec.model_copy(update={"model": model})
     if model.pretrained != "default" or "pretrained" in model.model_fields_set:
         return spec
     if model.init_from is None:
@@ -147,15 +170,17 @@ def prepare(spec: TrainSpec, device: torch.device) -> Prepared:
     check_model(spec.model, spec.data)
     arithmetic = choose_precision(spec.precision, device)
     records = read_training_records(spec)
-    validation = _read_validation(spec)
+    validation = _read_validation(spec, records)
     sampler = _sampler(spec, records)
+    tell_never_drawn(spec, records)
     steps_per_epoch = sampler.num_batches
     budget = Budget.of(spec, steps_per_epoch)
     check_memories(spec, records, budget.steps)
     check_freezing(spec, budget.steps)
     check_ranks(spec, sampler)
-    targets = build_targets(spec.relation, records)
-    check_pairs(spec, sampler, targets)
+    targets = targets_of(spec, records)
+    if isinstance(targets, Targets):
+        check_pairs(spec, sampler, targets)
     net, training = _build_training(spec, records, targets, device)
     assert isinstance(training.learner, Learner), "nothing wraps it yet"
     freezer = Freezer(spec.freeze, net, training.learner.objective)
@@ -189,7 +214,8 @@ def prepare(spec: TrainSpec, device: torch.device) -> Prepared:
 def read_training_records(spec: TrainSpec) -> Records:
     """The training images, checked against `data.classes` and `data.num_classes`."""
     classes = read_class_names(spec.data.classes) if spec.data.classes is not None else None
-    records = read_records(spec.data.train, classes=classes, num_classes=spec.data.num_classes)
+    labelled = spec.task != "multilabel"  # there an image may show nothing of what is asked for
+    records = read_records(spec.data.train, classes=classes, num_classes=spec.data.num_classes, labelled=labelled)
     require_images(records, spec.data.train)
     check_classes(spec, records)
     return records
@@ -206,12 +232,21 @@ def _sampler(spec: TrainSpec, records: Records) -> Sampler:
     return sampler
 
 
-def _read_validation(spec: TrainSpec) -> Records | None:
+def _read_validation(spec: TrainSpec, training: Records) -> Records | None:
     if spec.data.validation is None:
         return None
-    records = read_records(spec.data.validation, own_vocabulary=True)
+    if spec.task == "metric":
+        records = read_records(spec.data.validation, own_vocabulary=True)
+    else:
+        labelled = spec.task == "classification"
+        records = read_records(spec.data.validation, classes=training.class_names, labelled=labelled)
     require_images(records, spec.data.validation, field="data.validation")
-    check_validation_classes(records)
+    if spec.validate_.images is not None and spec.validate_.images < len(records):
+        records = records.take(range(spec.validate_.images))
+    if spec.task == "metric":
+        check_validation_classes(records)
+    else:
+        check_label_validation(spec, records)
     return records
 
 
@@ -232,7 +267,7 @@ def _loader(spec: TrainSpec, records: Records, augment: Augment | None) -> Image
 
 
 def _build_training(
-    spec: TrainSpec, records: Records, targets: Targets, device: torch.device
+    spec: TrainSpec, records: Records, targets: Targets | LabelTargets, device: torch.device
 ) -> tuple[EmbeddingNet, Training]:
     with_aux = spec.loss.ce is not None
     initial = initial_weights(spec.model.init_from) if spec.model.init_from is not None else None
@@ -246,6 +281,8 @@ def _build_training(
         seed=spec.seed,
         relation=targets.relation,
         target_shape=targets.shape,
+        long_tail=spec.long_tail,
+        counts=class_counts(spec, records, targets),
     )
     if spec.head.init_from is not None:
         start_head(objective, spec, records.class_names)
@@ -253,7 +290,8 @@ def _build_training(
     objective.to(device).train()
     learner = Learner(net, objective, compiled=spec.model.compile)
     optimizer = build_optimizer(spec.optimizer, net, objective)
-    average = WeightAverage(net, spec.ema.decay) if spec.ema is not None else None
+    averaged = net if spec.task == "metric" else learner
+    average = WeightAverage(averaged, spec.ema.decay) if spec.ema is not None else None
     scaler = choose_precision(spec.precision, device).scaler()
     # What is drawn from here on (dropout) differs between the ranks, as it does between the parts of one batch.
     torch.manual_seed(spec.seed + 1_000_003 * rank())
@@ -309,11 +347,30 @@ def bundle_header(prepared: Prepared) -> BundleHeader:
         prepared.net,
         model=spec.model,
         image=spec.data,
+        task=spec.task,
         class_names=prepared.records.class_names,
         data_fingerprint=prepared.records.fingerprint,
         data_sketch=prepared.records.sketch,
         spec=printed_tree(spec),
     )
+
+
+def bundle_classifier(prepared: Prepared) -> Classifier | None:
+    """The classifier that goes into the bundle: the main loss's, as it is now; None in `metric`."""
+    head = prepared.objective.head
+    if prepared.spec.task == "metric" or head is None:
+        return None
+    linear = head.linear()
+    form = ClassifierForm(
+        num_classes=head.num_classes,
+        embedding_dim=head.embedding_dim,
+        unit=linear.unit,
+        bias=linear.bias_C is not None,
+        centres=linear.centres,
+        pool=linear.pool,
+        sharpness=linear.sharpness,
+    )
+    return Classifier.of(form, linear.weight_RD, linear.bias_C)
 
 
 def _introduce(prepared: Prepared, validation: Records | None) -> None:
@@ -323,6 +380,8 @@ def _introduce(prepared: Prepared, validation: Records | None) -> None:
             warn(note)
     weights = sum(parameter.numel() for parameter in prepared.net.parameters())
     say(f"images      {len(prepared.records):,} of {prepared.records.num_classes:,} classes")
+    if isinstance(prepared.targets, LabelTargets):
+        say(f"labels      {prepared.targets.words(prepared.records)}")
     if validation is not None:
         say(f"validation  {len(validation):,} images of {validation.num_classes:,} classes, by {spec.validate_.metric}")
     else:

@@ -22,7 +22,7 @@ from kinsight.progress import say
 from kinsight.training import checkpoint
 from kinsight.training.broken import put_back_broken
 from kinsight.training.run_folder import RunFolder
-from kinsight.training.setup import Prepared, bundle_header, origin
+from kinsight.training.setup import Prepared, bundle_classifier, bundle_header, origin
 from kinsight.training.validation import evaluated_weights
 
 CHECKPOINT = "checkpoint"
@@ -53,7 +53,7 @@ def write_snapshot(prepared: Prepared, run: RunFolder) -> None:
             if head is not None:
                 write_class_weights(str(output.path), head, spec.loss)
             with evaluated_weights(prepared):
-                save_bundle(str(output.path), prepared.net, bundle_header(prepared))
+                save_bundle(str(output.path), prepared.net, bundle_header(prepared), bundle_classifier(prepared))
             output.publish(HEADER)
     barrier()
 

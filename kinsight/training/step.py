@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from kinsight.data import Batch
 from kinsight.training.finite import stop_unless_finite_loss
+from kinsight.training.mixing import Mixed, mix_images
 from kinsight.training.setup import Prepared, Slopes
 
 
@@ -31,25 +32,28 @@ def train_step(prepared: Prepared, learner: nn.Module, batch: Batch, rows: list[
     device = prepared.device
     images = batch.images_BCHW.to(device, non_blocking=True)
     images = prepared.augment(images, batch.epoch, batch.index_B)
-    target = prepared.targets.target_N[batch.index_B].to(device, non_blocking=True)
+    target = prepared.targets.of(batch.index_B).to(device, non_blocking=True)
+    mix, seed = prepared.spec.mix, prepared.spec.seed
+    mixed = mix_images(mix, images, target, seed=seed, epoch=batch.epoch, index_B=batch.index_B)
     pieces = min(prepared.spec.batch.accumulate, min(rows))
     if pieces > 1 and prepared.objective.compares_rows:
-        stats = _cached(prepared, learner, batch, images, target, sum(rows), pieces)
+        stats = _cached(prepared, learner, batch, mixed, sum(rows), pieces)
     else:
-        stats = _summed(prepared, learner, batch, images, target, sum(rows), pieces)
+        stats = _summed(prepared, learner, batch, mixed, sum(rows), pieces)
     _update(prepared)
     return stats
 
 
 def _summed(
-    prepared: Prepared, learner: nn.Module, batch: Batch, images: Tensor, target: Tensor, whole: int, pieces: int
+    prepared: Prepared, learner: nn.Module, batch: Batch, mixed: Mixed, whole: int, pieces: int
 ) -> dict[str, Tensor]:
     totals: dict[str, Tensor] = {}
-    parts = zip(images.tensor_split(pieces), target.tensor_split(pieces), strict=True)
-    for number, (images_b, target_b) in enumerate(parts):
+    classes = [None] * pieces if mixed.classes is None else list(zip(*_split(mixed.classes, pieces), strict=True))
+    parts = zip(*_split((mixed.images_BCHW, mixed.target), pieces), classes, strict=True)
+    for number, (images_b, target_b, classes_b) in enumerate(parts):
         with _sync_only_if(learner, number == pieces - 1):
             with prepared.arithmetic.autocast():
-                loss, stats = learner(images_b, target_b, whole)
+                loss, stats = learner(images_b, target_b, whole, classes_b)
             stop_unless_finite_loss(loss, stats, prepared, batch)
             _scaled(prepared, loss).backward()
         for name, value in stats.items():
@@ -57,13 +61,18 @@ def _summed(
     return totals
 
 
+def _split(tensors: tuple[Tensor, ...], pieces: int) -> list[tuple[Tensor, ...]]:
+    return [tensor.tensor_split(pieces) for tensor in tensors]
+
+
 def _cached(
-    prepared: Prepared, learner: nn.Module, batch: Batch, images: Tensor, target: Tensor, whole: int, pieces: int
+    prepared: Prepared, learner: nn.Module, batch: Batch, mixed: Mixed, whole: int, pieces: int
 ) -> dict[str, Tensor]:
-    parts = images.tensor_split(pieces)
+    parts = mixed.images_BCHW.tensor_split(pieces)
     emb_BD, aux_BE, states = _embedded(prepared, parts)
     with prepared.arithmetic.autocast():
-        loss, stats = prepared.objective(emb_BD, target, aux_BD=aux_BE, global_batch=whole)
+        objective = prepared.objective
+        loss, stats = objective(emb_BD, mixed.target, aux_BD=aux_BE, global_batch=whole, mixed=mixed.classes)
     stop_unless_finite_loss(loss, stats, prepared, batch)
     with _sync_only_if(learner, False):
         _scaled(prepared, loss).backward()
@@ -138,7 +147,7 @@ def _update(prepared: Prepared) -> None:
         training.optimizer.step()
     training.optimizer.zero_grad(set_to_none=True)
     if training.average is not None:
-        training.average.update(prepared.net, training.position.step + 1)
+        training.average.update(prepared.averaged, training.position.step + 1)
 
 
 def _scaled(prepared: Prepared, loss: Tensor) -> Tensor:

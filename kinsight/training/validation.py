@@ -8,17 +8,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kinsight.evaluation.embedding import embed_records
+from kinsight.evaluation.classes import logits_of
+from kinsight.evaluation.embedding import Embedded, embed_records
 from kinsight.evaluation.targets import build_targets
 from kinsight.metrics import AlikeAt, PairRelation, retrieval_metrics
 from kinsight.models import save_bundle
 from kinsight.parallel.groups import broadcast_tensors, is_main, sum_over_ranks
 from kinsight.progress import clean
 from kinsight.relations import SharedLabels
+from kinsight.training.classified import class_metrics, truth
 from kinsight.training.finite import stop_unless_finite_weights
 from kinsight.training.record import Record
 from kinsight.training.run_folder import RunFolder
-from kinsight.training.setup import Prepared, bundle_header
+from kinsight.training.setup import Prepared, bundle_classifier, bundle_header
 
 
 def validate(prepared: Prepared, run: RunFolder, record: Record) -> float:
@@ -42,8 +44,11 @@ def validate(prepared: Prepared, run: RunFolder, record: Record) -> float:
             )
         metrics = {}
         if is_main():
-            labels = _labels(prepared, embedded.index_N)
-            metrics = _measure(embedded.emb_ND, labels, wanted, prepared.device)
+            if prepared.spec.task == "metric":
+                labels = _labels(prepared, embedded.index_N)
+                metrics = _measure(embedded.emb_ND, labels, wanted, prepared.device)
+            else:
+                metrics = _measure_classes(prepared, embedded)
         value = sum_over_ranks([metrics.get(wanted, 0.0)])[0]
         if math.isnan(value):
             value = 0.0
@@ -84,7 +89,7 @@ def share_main_buffers(prepared: Prepared) -> None:
 def keep_best(prepared: Prepared, run: RunFolder) -> None:
     """Write the network as it is now to `best/` (main rank)."""
     if is_main():
-        save_bundle(run.best, prepared.net, bundle_header(prepared))
+        save_bundle(run.best, prepared.net, bundle_header(prepared), bundle_classifier(prepared))
         run.sync()
 
 
@@ -95,7 +100,7 @@ def evaluated_weights(prepared: Prepared) -> Iterator[None]:
     if average is None:
         yield
     else:
-        with average.swapped_in(prepared.net):
+        with average.swapped_in(prepared.averaged):
             yield
 
 
@@ -116,3 +121,12 @@ def _measure(emb_ND: Tensor, label_N: Tensor | PairRelation, wanted: str, device
     whole = wanted in ("map", "mrr")
     found = retrieval_metrics(emb_ND, label_N, ks=sorted(ks), precision_ks=precision_ks, whole=whole, device=device)
     return {key: value for key, value in found.means.items() if not key.startswith("cmc@")}
+
+
+def _measure_classes(prepared: Prepared, embedded: Embedded) -> dict[str, float]:
+    """What the classifier says of the validation images, against what they show."""
+    assert prepared.validation is not None
+    classifier, records = bundle_classifier(prepared), prepared.validation.records
+    assert classifier is not None, "these tasks have one"
+    target = truth(prepared.spec.task, records, embedded.index_N)
+    return class_metrics(logits_of(classifier, embedded.emb_ND), target)

@@ -13,7 +13,7 @@ class Outcome(NamedTuple):
     err: str
 
 
-Compat = Callable[..., Outcome]
+Compat = Pai = Callable[..., Outcome]
 
 SMALL = ["--image_shape=3,16,16"]
 SHORT = [*SMALL, "--total_iter_num=2", "--display_iter_step=1", "--test_iter_step=2", "--save_iter_step=2"]

@@ -163,7 +163,7 @@ def test_parquet_multi_labels_and_groups(tmp_path: Path) -> None:
         ({"image": ["a"], "label": pa.array([None], pa.int32())}, "row 1: column 'label' is empty"),
         ({"image": ["a", "b"], "label": [[1], []]}, "row 2: column 'label' is empty"),
         ({"image": ["a", "b"], "label": [1.0, 1.5]}, "row 2: label 1.5 of column 'label' is not a whole number"),
-        ({"image": [b"\xff\xd8"], "label": [1]}, "column 'image' holds binary, not paths"),
+        ({"image": [b"\xff\xd8"], "label": [1]}, "the images have a dictionary"),
         ({"image": ["a"], "label": [{"x": 1}]}, "labels are integers, texts"),
         ({"image": pa.array([], pa.string()), "label": pa.array([], pa.int32())}, "only blank lines"),
         ({"image": ["a", None], "label": [1, 2]}, "row 2: column 'image' is empty"),

@@ -20,7 +20,7 @@ MADE: dict[type[Spec], Callable[..., Any]] = {
     miners.AngularMiner: losses.Angular,
 }
 MADE |= {spec: getattr(losses, spec.__name__) for spec in get_args(specs.OverPairs) if spec is not specs.SigmoidPairs}
-HEADS = {spec: getattr(losses, spec.__name__) for spec in get_args(specs.OverClasses)}
+HEADS = {spec: getattr(losses, spec.__name__) for spec in get_args(specs.OverClasses | specs.OverLabels)}
 
 
 def beyond(field: Any) -> Iterator[float]:

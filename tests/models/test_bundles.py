@@ -160,7 +160,7 @@ def edit(place: Path, **changes: Any) -> None:
     [
         ({"format": "something-else"}, "format is 'something-else'"),
         ({"version": "one"}, "version is 'one'"),
-        ({"version": 99, "kinsight": "7.0"}, "version 99, this Kinsight reads up to 1; written by Kinsight 7.0"),
+        ({"version": 99, "kinsight": "7.0"}, "version 99, this Kinsight reads up to 2; written by Kinsight 7.0"),
         ({"embedding_dim": "many"}, "embedding_dim"),
         ({"model": {"backbone": 3}}, "backbone"),
         ({"model": {"backbone": "conv4", "embedding_dim": 32}}, "do not fit the network"),
@@ -189,13 +189,13 @@ def test_migration(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A version to come renames a field; today's bundle goes through its migration."""
     edit(place, kind_of_metric="l2")
 
-    def to_second(content: dict[str, Any]) -> dict[str, Any]:
+    def to_third(content: dict[str, Any]) -> dict[str, Any]:
         return {**content, "metric": content["kind_of_metric"]}
 
-    monkeypatch.setattr(artefact, "VERSION", 2)
-    monkeypatch.setitem(artefact.MIGRATIONS, 1, to_second)
+    monkeypatch.setattr(artefact, "VERSION", 3)
+    monkeypatch.setitem(artefact.MIGRATIONS, 2, to_third)
     header = load_bundle(place).header
-    assert (header.version, header.metric) == (2, "l2")
+    assert (header.version, header.metric) == (3, "l2")
 
 
 def test_every_version_has_a_migration() -> None:
@@ -225,7 +225,7 @@ def test_golden(tmp_path: Path) -> None:
     expected = written.pop("expected_vector")
     (tmp_path / "model.safetensors").write_bytes(artefact._serialized(golden_state()))
     (tmp_path / "bundle.json").write_text(json.dumps(written))
-    net, header = load_bundle(tmp_path)
+    net, header, _ = load_bundle(tmp_path)
     image = (torch.arange(28 * 28) * 5 % 256).to(torch.uint8).reshape(1, 1, 28, 28)
     with torch.no_grad():
         torch.testing.assert_close(net(image)[0], torch.tensor(expected), rtol=1e-4, atol=1e-4)

@@ -16,7 +16,7 @@ from kinsight.specs.data import ImageSpec
 from kinsight.specs.load import as_tree
 from kinsight.specs.losses import AMSoftmax
 from kinsight.specs.model import ModelSpec
-from kinsight.specs.optim import Optimizer, Sgd
+from kinsight.specs.optim import Adam, Optimizer, Sgd
 from kinsight.specs.train import TrainSpec
 from kinsight.training.optimizers import build_optimizer, set_learning_rate
 
@@ -25,10 +25,12 @@ OPTIMIZERS: list[dict[str, Any]] = [
     {"kind": "sgd", "lr": 0.01, "momentum": 0, "weight_decay": 0},
     {"kind": "sgd", "lr": 0.01, "nesterov": True},
     {"kind": "adamw", "lr": 0.001},
+    {"kind": "adam", "lr": 0.001, "weight_decay": 0.01},
 ]
 SCHEDULES: list[dict[str, Any]] = [
     {"kind": "cosine", "warmup_steps": 1},
     {"kind": "step", "at": [1], "unit": "steps"},
+    {"kind": "step", "at": [1, 2], "unit": "steps", "learning_rates": [0.02, 0.005]},
     {"kind": "exponential"},
     {"kind": "polynomial"},
     {"kind": "constant"},
@@ -42,7 +44,7 @@ def test_the_lists_name_every_kind() -> None:
         assert {kind["properties"]["kind"]["const"] for kind in kinds.values()} == {one["kind"] for one in listed}
 
 
-@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+@pytest.mark.parametrize("kind", ["sgd", "adamw", "adam"])
 def test_groups(kind: str) -> None:
     spec = TypeAdapter(Optimizer).validate_python({"kind": kind, "lr": 0.5, "weight_decay": 0.1, "head_lr_scale": 4})
     model = ModelSpec.model_validate(
@@ -74,6 +76,19 @@ def test_two_steps_of_sgd_by_hand() -> None:
     # 1 + 0.2 * 2 = 1.4; then 0.5 * 1.4 + 1 + 0.2 * 1.86 = 2.072
     for expected in (2 - 0.1 * 1.4, 1.86 - 0.1 * 2.072):
         objective.weight.grad = torch.ones(1, 1)
+        optimizer.step()
+        assert objective.weight.item() == pytest.approx(expected)
+
+
+def test_adam_takes_the_penalty_into_the_gradient() -> None:
+    objective = torch.nn.Linear(1, 1, bias=False)
+    optimizer = build_optimizer(Adam(lr=0.1, beta1=0.5, beta2=0.75, weight_decay=0.2), _NoParameters(), objective)  # type: ignore[arg-type]
+    with torch.no_grad():
+        objective.weight.fill_(2.0)
+    # gradients 1 + 0.2 * 2 = 1.4, then -3 + 0.2 * 1.9 = -2.62; the first step is lr, whatever the gradient
+    mean, square = (0.5 * 0.5 * 1.4 - 0.5 * 2.62) / 0.75, (0.75 * 0.25 * 1.96 + 0.25 * 2.62**2) / (1 - 0.75**2)
+    for slope, expected in ((1.0, 1.9), (-3.0, 1.9 - 0.1 * mean / square**0.5)):
+        objective.weight.grad = torch.full((1, 1), slope)
         optimizer.step()
         assert objective.weight.item() == pytest.approx(expected)
 

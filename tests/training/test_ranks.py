@@ -33,6 +33,21 @@ LOSSES: dict[str, Settings] = {
         "sampler.samples-per-class": 2,
         "batch.accumulate": 2,
     },
+    # pairs of neighbours stay on one process: 6 + 6 + 4 images
+    "classes-cutmix": {
+        "task": "classification",
+        "model.neck.kind": "linear",
+        "mix.kind": "cutmix",
+        "long-tail.kind": "class-balanced",
+    },
+    "labels-mixup": {
+        "task": "multilabel",
+        "model.neck.kind": "linear",
+        "mix.kind": "mixup",
+        "mix.alpha": 1,
+        "loss.kind": "asl",
+        "extra-losses": [{"kind": "two-way"}],
+    },
     "cgd": {
         "model.neck.kind": "cgd",
         "model.neck.branches": ["avg", "gem", "max"],

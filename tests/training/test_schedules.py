@@ -37,6 +37,30 @@ def test_steps_by_epochs_and_by_steps() -> None:
     assert rates(by_steps, lr=4) == pytest.approx([4, 4, 2, 2, 2, 2, 2, 1])
 
 
+def test_a_rate_for_each_epoch() -> None:
+    spec = {"kind": "step", "at": [1, 2], "learning_rates": [0.25, 3]}
+    assert rates(spec, lr=0.5) == pytest.approx([0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 3, 3])
+
+
+@pytest.mark.parametrize("given", [[0.1], [0.1, 0.2, 0.3], []])
+def test_as_many_rates_as_epochs(given: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"expected 2, one for each of at=\[20, 40\]"):
+        rates({"kind": "step", "at": [20, 40], "learning_rates": given})
+
+
+def test_staircase_of_epochs_follows_the_number_of_images() -> None:
+    """tf.train.exponential_decay with decay_steps = decay_epochs * steps an epoch."""
+    spec = {"kind": "exponential", "gamma": 0.95, "every": 2, "staircase": True}
+    found = rates(spec, lr=0.01, steps_per_epoch=4, total_steps=24)
+    assert found == pytest.approx([0.01 * 0.95 ** (step // 8) for step in range(24)])
+
+
+def test_polynomial_to_a_thousandth() -> None:
+    """tf.train.polynomial_decay with end_learning_rate = lr / 1000 and power 0.9."""
+    found = rates({"kind": "polynomial", "power": 0.9}, lr=0.01, total_steps=10)
+    assert found == pytest.approx([(0.01 - 1e-5) * (1 - step / 10) ** 0.9 + 1e-5 for step in range(10)])
+
+
 def test_exponential_smooth_and_staircase() -> None:
     smooth = {"kind": "exponential", "gamma": 0.25, "every": 2, "unit": "steps"}
     assert rates(smooth, total_steps=5) == pytest.approx([1, 0.5, 0.25, 0.125, 0.0625])

@@ -1,10 +1,8 @@
 """Errors of the jobs in the words of the scripts: who gave `--model` has never heard of `model.backbone`."""
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
-from kinsight.errors import InterruptedRun, KinsightError
+from kinsight.compat.words import Words
 
 _FLAG_OF = {
     "model.backbone": "model",
@@ -26,24 +24,9 @@ _FLAG_OF = {
     "resume_from": "checkpoint",
     "steps": "total_iter_num",
 }
-_NAMES = sorted(_FLAG_OF, key=len, reverse=True)
-# "steps" is a word of English, too: a setting only where a value follows it.
-_SETTING = re.compile(
-    rf"(?<![\w./-])({'|'.join(re.escape(name) for name in _NAMES if name != 'steps')}|steps(?==))(?![\w./])"
-)
+_WORDS = Words({setting: f"--{flag}" for setting, flag in _FLAG_OF.items()}, words_of_english=["steps"])
 
 
-@contextmanager
-def in_flags() -> Iterator[None]:
+def in_flags() -> AbstractContextManager[None]:
     """Errors raised in the block name flags where they name settings that flags stand for."""
-    try:
-        yield
-    except InterruptedRun:
-        raise
-    except KinsightError as error:
-        field, remedy = (None if text is None else _translated(text) for text in (error.field, error.remedy))
-        raise type(error)(error.code, _translated(error.message), field=field, remedy=remedy) from error
-
-
-def _translated(text: str) -> str:
-    return _SETTING.sub(lambda found: f"--{_FLAG_OF[found[1]]}", text)
+    return _WORDS.used()

@@ -11,19 +11,22 @@ import pyarrow as pa
 
 from kinsight.data.arrow import pc
 from kinsight.data.records import OWN_COLUMNS
+from kinsight.data.sources.label_columns import ALL, chosen_columns, label_matrix
 from kinsight.data.sources.parsed import Parsed
 from kinsight.errors import DataError
 from kinsight.specs.data import Csv, Parquet
 
-_GROUP = "group"
+GROUP = "group"
 _INTEGERS = re.compile(r"[+-]?[0-9]+(?:[\s,;|]+[+-]?[0-9]+)+")
 
 
 def wanted_columns(source: Csv | Parquet, names: Sequence[str], where: str, *, labelled: bool) -> None:
     """Check that the columns the source names are there. Raises DataError with the nearest name."""
     asked = [("image_column", source.image_column)]
+    if source.label_columns is not None:
+        asked += [("label_columns", name) for name in source.label_columns if name != ALL]
     # Where no labels are wanted, the column that nobody named need not be there.
-    if labelled or "label_column" in source.model_fields_set:
+    elif labelled or "label_column" in source.model_fields_set:
         asked.append(("label_column", source.label_column))
     if source.group_column is not None:
         asked.append(("group_column", source.group_column))
@@ -43,6 +46,8 @@ def wanted_columns(source: Csv | Parquet, names: Sequence[str], where: str, *, l
 def parsed_table(table: pa.Table, source: Csv | Parquet, place: Callable[[int], str], *, labelled: bool) -> Parsed:
     """Records of a table's rows. Raises DataError naming the row that has no path or no label."""
     path_N = _paths(table[source.image_column], source.image_column, place)
+    if source.label_columns is not None:
+        return _multi_hot(table, source, path_N, place, labelled=labelled)
     if source.label_column in table.column_names:
         label_M, count_N = label_texts(table[source.label_column], source.label_column, place)
     else:
@@ -54,15 +59,51 @@ def parsed_table(table: pa.Table, source: Csv | Parquet, place: Callable[[int], 
             field=place(int(bare[0])),
             remedy="fill it, or remove the row",
         )
-    taken = {source.image_column, source.label_column}
+    group_N, extra = _further(table, source, {source.image_column, source.label_column})
+    return Parsed(path_N, label_M, count_N, place=place, group_N=group_N, extra=extra)
+
+
+def _multi_hot(
+    table: pa.Table, source: Csv | Parquet, path_N: pa.ChunkedArray, place: Callable[[int], str], *, labelled: bool
+) -> Parsed:
+    """Records of a table with a column for each label."""
+    assert source.label_columns is not None
+    named_group = source.group_column or (GROUP if GROUP not in source.label_columns else None)
+    columns = chosen_columns(source.label_columns, table.column_names, (source.image_column, named_group))
+    found = label_matrix(table, columns, place)
+    if labelled and (bare := np.flatnonzero(found.count_N == 0)).size:
+        raise DataError(
+            "data.label-missing",
+            f"no label column holds 1 here ({bare.size} such rows)",
+            field=place(int(bare[0])),
+            remedy="mark a label, or remove the row",
+        )
+    group_N, extra = _further(table, source, {source.image_column, *columns})
+    return Parsed(
+        path_N,
+        found.label_M,
+        found.count_N,
+        place=place,
+        kind="name",
+        group_N=group_N,
+        extra=extra,
+        classes=columns,
+        unknown_M=found.unknown_M,
+        unknown_count_N=found.unknown_count_N,
+    )
+
+
+def _further(
+    table: pa.Table, source: Csv | Parquet, taken: set[str]
+) -> tuple[pa.ChunkedArray | None, dict[str, pa.ChunkedArray]]:
+    """The groups, and the columns that mean nothing to us."""
     extra = {
         f"{name}_" if name in OWN_COLUMNS else name: table[name] for name in table.column_names if name not in taken
     }
-    grouping = source.group_column or (_GROUP if _GROUP in table.column_names and _GROUP not in taken else None)
-    if grouping == _GROUP:
-        del extra[f"{_GROUP}_"]
-    group_N = table[grouping] if grouping is not None else None
-    return Parsed(path_N, label_M, count_N, place=place, group_N=group_N, extra=extra)
+    grouping = source.group_column or (GROUP if GROUP in table.column_names and GROUP not in taken else None)
+    if grouping == GROUP:
+        del extra[f"{GROUP}_"]
+    return (table[grouping] if grouping is not None else None), extra
 
 
 def _paths(column: pa.ChunkedArray, name: str, place: Callable[[int], str]) -> pa.ChunkedArray:
@@ -73,7 +114,7 @@ def _paths(column: pa.ChunkedArray, name: str, place: Callable[[int], str]) -> p
             "data.column-type",
             f"column {name!r} holds {column.type}, not paths",
             field=place(0),
-            remedy="name a column of paths or addresses; images inside a table are not read",
+            remedy="name a column of paths or addresses, or of the images' bytes",
         )
     column = pc.utf8_trim_whitespace(column)
     if (empty := np.flatnonzero(pc.fill_null(pc.equal(column, ""), True).to_numpy())).size:

@@ -129,6 +129,7 @@ def _refuse_binary(file: ListFile, head: bytes) -> None:
 
 def _binary(file: ListFile, what: str, line: int | None) -> DataError:
     remedy = "set `format: parquet`" if "Parquet" in what else "name the text file that lists the images"
+    remedy = "set `format: tfrecord`" if ".tfrec" in file.name.lower() else remedy
     where = file.name if line is None else file.place(line)
     return DataError("data.list-binary", f"{what}, not a text file", field=where, remedy=remedy)
 
@@ -144,6 +145,9 @@ def _directory(address: Address) -> DataError:
 
 def _missing(address: Address) -> DataError:
     near: list[str] = []
+    if ".tfrec" in address.name.lower():
+        hint = "set `format: tfrecord`"
+        return DataError("data.list-missing", "there is no such list", field=str(address), remedy=hint)
     if address.is_local and address.parent.local_path.is_dir():
         names = [path.name for path in address.parent.local_path.iterdir()]
         near = difflib.get_close_matches(address.name, names, n=1)

@@ -16,7 +16,9 @@ class Parsed:
     path_N: string chunks, as written in the source. label_M: string chunks, the labels of all images one after the
     other; count_N: how many of them are each image's. line_N: line in the source, where it has lines. group_N: any
     type. extra: further columns. place: where record i stands, for messages. may_have_header: the first line may be
-    a header that the reader cannot tell from an image.
+    a header that the reader cannot tell from an image. classes: names in label order, where the source knows them;
+    labels are then names. unknown_M, unknown_count_N: like label_M, count_N, the labels of which nobody knows whether
+    the image shows them. offset_N, length_N: int64, where images lie inside the files that path_N names.
     """
 
     path_N: pa.ChunkedArray
@@ -29,6 +31,11 @@ class Parsed:
     extra: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
     notes: Sequence[str] = ()
     may_have_header: bool = False
+    classes: Sequence[str] | None = None
+    unknown_M: pa.ChunkedArray | None = None
+    unknown_count_N: np.ndarray | None = None
+    offset_N: np.ndarray | None = None
+    length_N: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.count_N)

@@ -45,6 +45,7 @@ def _below(path_n: pa.Array, root: Address) -> pa.Array:
     if root.scheme in ("http", "https"):  # names are literal in a list, and encoded in a URL
         for character, code in (("%", "%25"), ("?", "%3F"), ("#", "%23")):
             path_n = pc.replace_substring(path_n, character, code)
+        path_n = pc.replace_substring_regex(path_n, "%23(bytes=[0-9]+-[0-9]+)$", r"#\1")  # a piece of a file
     if root.is_local or not pc.any(pc.starts_with(path_n, "../")).as_py():
         return pc.binary_join_element_wise(_directory_uri(root), path_n, "")
     # Object keys know no `..`: climb once per distinct way up.

@@ -5,10 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from kinsight import storage
+from kinsight.data.piece_address import split_piece
 from kinsight.data.records import Records
 from kinsight.data.sources.paths import root_of
 from kinsight.errors import DataError
-from kinsight.specs.data import Folder, Itag, Source
+from kinsight.specs.data import Folder, Itag, Source, TFRecord, Voc
 
 _THREADS = 16
 
@@ -20,8 +21,13 @@ def missing_images(records: Records, sample: int = 64) -> tuple[np.ndarray, int]
     """
     asked = np.unique(np.linspace(0, len(records) - 1, min(sample, len(records))).astype(np.int64))
     with ThreadPoolExecutor(_THREADS) as pool:
-        there = list(pool.map(lambda i: storage.stat(records.uri(i)) is not None, asked))
+        there = list(pool.map(lambda i: storage.stat(_file(records.uri(i))) is not None, asked))
     return asked[~np.array(there, bool)], len(asked)
+
+
+def _file(uri: str) -> str:
+    piece = split_piece(uri)
+    return uri if piece is None else piece[0]
 
 
 def require_images(
@@ -45,7 +51,7 @@ def require_images(
 
 
 def _rooted(source: Source, uri: str) -> str:
-    if isinstance(source, Folder):
+    if isinstance(source, Folder | Voc | TFRecord) or split_piece(uri) is not None:
         return ""
     root = root_of(None if isinstance(source, Itag) else source.root, source.path)
     if not uri.startswith(root.child("x").uri[:-1]):
@@ -57,6 +63,6 @@ def _rooted(source: Source, uri: str) -> str:
 def _remedy(source: Source, uri: str, field: str) -> str:
     if "\\" in uri:
         return "write the paths with `/` instead of `\\`"
-    if isinstance(source, Folder | Itag):
+    if isinstance(source, Folder | Itag | Voc | TFRecord):
         return "check that the images were not moved or removed"
     return f"set {field}.root to the address that the paths in the list start from"

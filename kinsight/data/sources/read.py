@@ -9,6 +9,8 @@ import pyarrow as pa
 from kinsight.data.arrow import pc
 from kinsight.data.labels import NUMBERED, Numbering, number_labels, refuse_header
 from kinsight.data.records import Records
+from kinsight.data.sources.coco import read_coco
+from kinsight.data.sources.easyvision import read_easyvision_csv
 from kinsight.data.sources.folder import read_folder
 from kinsight.data.sources.image_list import read_image_list
 from kinsight.data.sources.itag import read_itag
@@ -16,8 +18,22 @@ from kinsight.data.sources.parsed import Parsed
 from kinsight.data.sources.paths import resolve_paths, root_of
 from kinsight.data.sources.sop import read_sop
 from kinsight.data.sources.table import read_csv, read_parquet
+from kinsight.data.sources.tfrecord import read_tfrecord
+from kinsight.data.sources.voc import read_voc
 from kinsight.data.values import grouping_values
-from kinsight.specs.data import Csv, Folder, ImageList, Itag, Parquet, Sop, Source
+from kinsight.specs.data import (
+    Coco,
+    Csv,
+    EasyVisionCsv,
+    Folder,
+    ImageList,
+    Itag,
+    Parquet,
+    Sop,
+    Source,
+    TFRecord,
+    Voc,
+)
 from kinsight.storage import Address
 
 _COUNT_REPEATS_UP_TO = 1_000_000  # images; telling repeats apart takes as much memory as their addresses
@@ -39,21 +55,29 @@ def read_records(
     without, such images have an empty list of labels. remarks: note also how labels are numbered and that lines repeat.
     Raises DataError naming file and line, StorageError if an address does not answer.
     """
-    parsed = _parse(source, labelled=labelled)
-    label_M, numbering = _number(parsed, classes, num_classes, own_vocabulary)
+    parsed = _parse(source, labelled=labelled, num_classes=None if own_vocabulary else num_classes)
+    if parsed.classes is not None and (classes is None or own_vocabulary):
+        classes, num_classes, own_vocabulary = parsed.classes, None if own_vocabulary else num_classes, False
+    label_M, unknown_M, numbering = _number(parsed, classes, num_classes, own_vocabulary)
     labels_N = _lists(label_M, parsed.count_N)
     uri_N = resolve_paths(parsed.path_N, _root(source))
     columns = {"uri": uri_N, "labels": labels_N}
+    if parsed.unknown_count_N is not None:
+        columns["unknown"] = _lists(unknown_M, parsed.unknown_count_N)
+    if parsed.offset_N is not None and parsed.length_N is not None:
+        columns["offset"] = pa.chunked_array([pa.array(parsed.offset_N, pa.int64())])
+        columns["length"] = pa.chunked_array([pa.array(parsed.length_N, pa.int64())])
     if parsed.group_N is not None:
         columns["group"] = _group_values(parsed.group_N)
     if parsed.line_N is not None:
         columns["line"] = pa.chunked_array([pa.array(parsed.line_N, pa.int32())])
     numbered = [note for note in numbering.notes if remarks or NUMBERED not in note]
-    notes = (*parsed.notes, *numbered, *(_repeats(uri_N) if remarks else ()))
+    repeats = _repeats(uri_N) if remarks and parsed.offset_N is None else ()
+    notes = (*parsed.notes, *numbered, *repeats)
     return Records(pa.table({**columns, **parsed.extra}), numbering.class_names, str(Address.parse(source.path)), notes)
 
 
-def _parse(source: Source, *, labelled: bool) -> Parsed:
+def _parse(source: Source, *, labelled: bool, num_classes: int | None) -> Parsed:
     match source:
         case ImageList():
             return read_image_list(source, labelled=labelled)
@@ -67,15 +91,23 @@ def _parse(source: Source, *, labelled: bool) -> Parsed:
             return read_csv(source, labelled=labelled)
         case Parquet():
             return read_parquet(source, labelled=labelled)
+        case TFRecord():
+            return read_tfrecord(source, labelled=labelled, num_classes=num_classes)
+        case EasyVisionCsv():
+            return read_easyvision_csv(source, labelled=labelled)
+        case Coco():
+            return read_coco(source, labelled=labelled)
+        case Voc():
+            return read_voc(source, labelled=labelled)
         case _:
             assert_never(source)
 
 
 def _root(source: Source) -> Address:
     match source:
-        case Folder():
+        case Folder() | Voc():
             return root_of(source.path, source.path)
-        case Itag():
+        case Itag() | TFRecord():
             return root_of(None, source.path)
         case _:
             return root_of(source.root, source.path)
@@ -83,17 +115,22 @@ def _root(source: Source) -> Address:
 
 def _number(
     parsed: Parsed, classes: Sequence[str] | None, num_classes: int | None, own_vocabulary: bool
-) -> tuple[np.ndarray, Numbering]:
-    """int32 class number per label, and the vocabulary."""
-    encoded = parsed.label_M.dictionary_encode().unify_dictionaries()
+) -> tuple[np.ndarray, np.ndarray, Numbering]:
+    """int32 class number per label and per unknown label, and the vocabulary."""
+    columns = [parsed.label_M] if parsed.unknown_M is None else [parsed.label_M, parsed.unknown_M]
+    joined = pa.chunked_array([chunk for column in columns for chunk in column.chunks], pa.string())
+    encoded = joined.dictionary_encode().unify_dictionaries()
     texts: list[str] = encoded.chunk(0).dictionary.to_pylist() if encoded.num_chunks else []
     text_M = np.concatenate(
         [np.zeros(0, np.int32), *(chunk.indices.to_numpy(zero_copy_only=False) for chunk in encoded.chunks)]
     )
+    known = len(parsed.label_M)
 
     def where(text: int) -> str:
-        label = int(np.flatnonzero(text_M == text)[0])
-        return parsed.place(int(np.searchsorted(np.cumsum(parsed.count_N, dtype=np.int64), label, side="right")))
+        label, count_N = int(np.flatnonzero(text_M == text)[0]), parsed.count_N
+        if label >= known and parsed.unknown_count_N is not None:
+            label, count_N = label - known, parsed.unknown_count_N
+        return parsed.place(int(np.searchsorted(np.cumsum(count_N, dtype=np.int64), label, side="right")))
 
     if parsed.may_have_header and texts and texts[0] not in (classes or ()):
         refuse_header(texts, int((text_M == 0).sum()), where)
@@ -105,7 +142,8 @@ def _number(
         own_vocabulary=own_vocabulary,
         where=where,
     )
-    return numbering.number_T[text_M], numbering
+    number_M = numbering.number_T[text_M]
+    return number_M[:known], number_M[known:], numbering
 
 
 def _lists(label_M: np.ndarray, count_N: np.ndarray) -> pa.ChunkedArray:

@@ -8,8 +8,10 @@ import pyarrow as pa
 from pyarrow import csv as pa_csv
 from pyarrow import parquet as pa_parquet
 
-from kinsight.data.sources.columns import parsed_table, wanted_columns
+from kinsight.data.sources.columns import GROUP, parsed_table, wanted_columns
+from kinsight.data.sources.label_columns import chosen_columns
 from kinsight.data.sources.lines import ListFile, empty_list, find_list, read_lines
+from kinsight.data.sources.parquet_images import holds_images, read_parquet_images
 from kinsight.data.sources.parsed import Parsed
 from kinsight.errors import DataError
 from kinsight.specs.data import Csv, Parquet
@@ -22,7 +24,8 @@ def read_csv(source: Csv, *, labelled: bool) -> Parsed:
     file = find_list(source.path)
     delimiter, names = _header(file, source.image_column)
     wanted_columns(source, names, file.name, labelled=labelled)
-    texts = {source.image_column, source.label_column} & set(names)
+    labels = chosen_columns(source.label_columns or [], names, (source.image_column, source.group_column or GROUP))
+    texts = {source.image_column, *(labels if source.label_columns else [source.label_column])} & set(names)
     options = pa_csv.ConvertOptions(
         column_types={name: pa.string() for name in texts}, strings_can_be_null=True, null_values=[""]
     )
@@ -41,7 +44,9 @@ def read_csv(source: Csv, *, labelled: bool) -> Parsed:
 
 
 def read_parquet(source: Parquet, *, labelled: bool) -> Parsed:
-    """A Parquet file. Labels: integers, texts, lists of these."""
+    """A Parquet file, or several with the images inside. Labels: integers, texts, lists of these."""
+    if holds_images(source):
+        return read_parquet_images(source, labelled=labelled)
     file = find_list(source.path)
     try:
         names = pa_parquet.read_schema(file.path).names

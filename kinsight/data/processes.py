@@ -13,8 +13,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kinsight.data import Records
 from kinsight.data.reading import any_remote
+from kinsight.data.records import Records
 from kinsight.errors import RunError
 
 Block = TypeVar("Block")
@@ -45,7 +45,7 @@ def over_records(
             yield from _windowed(pool, work, blocks, workers * _AHEAD)
         except BrokenProcessPool:
             raise RunError(
-                "check.worker",
+                "run.worker",
                 "a process that reads images died",
                 field="workers",
                 remedy="memory ran out, most likely: lower workers",

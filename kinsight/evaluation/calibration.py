@@ -1,0 +1,72 @@
+"""What labelled images told of a classifier, kept where predictions look for it: in the bundle."""
+
+from collections.abc import Iterable
+
+from kinsight import progress, storage
+from kinsight.data.sketch import share_in
+from kinsight.errors import StorageError
+from kinsight.metrics.label_thresholds import NEVER
+from kinsight.models import load_header, write_calibration
+from kinsight.reports.classified import Classified
+
+LEAST_IMAGES = 20  # below, what they ask for is chance
+_NAMED = 5
+
+
+def keep_calibration(
+    bundle: storage.AddressLike,
+    found: Classified,
+    fingerprint: str | None,
+    uris: Iterable[str] = (),
+    *,
+    replace: bool = False,
+) -> None:
+    """Put temperature and thresholds into the bundle; where they would mislead or cannot be written, say why not.
+
+    What a bundle has stays unless `replace`: thresholds chosen on the images that a model is then tested on would make
+    the test look better than it is. fingerprint, uris: of the images judged by.
+    """
+    header = load_header(bundle)
+    if header.temperature is not None and not replace:
+        progress.say("kept        the bundle's own temperature and thresholds; --replace-thresholds replaces them")
+        return
+    shared = share_in(header.data_sketch, uris)
+    if shared or (header.data_fingerprint is not None and header.data_fingerprint == fingerprint):
+        share = f"about {100 * shared:.0f} % of these" if shared else "these"
+        progress.warn(f"neither temperature nor thresholds are written: {share} are training images, so they mislead")
+        return
+    if len(found) < LEAST_IMAGES:
+        progress.say(f"calibrated  no: {len(found)} images say too little, {LEAST_IMAGES} are needed")
+        return
+    if found.fitted.at_bound:
+        progress.warn(
+            "neither temperature nor thresholds are written: what the model says has nothing to do with these labels"
+        )
+        return
+    thresholds = found.chosen.threshold_C.tolist() if found.chosen is not None else None
+    try:
+        write_calibration(bundle, temperature=found.fitted.temperature, label_thresholds=thresholds)
+    except StorageError as error:
+        progress.warn(f"neither temperature nor thresholds are written into the bundle: {error.message}")
+        return
+    fitted = found.fitted
+    likely = f"negative log-likelihood {fitted.nll_before:.4f}, with it {fitted.nll_after:.4f}"
+    progress.say(f"temperature {fitted.temperature:.3f} ({likely}); now in the bundle")
+    if found.chosen is not None:
+        _say_thresholds(found)
+
+
+def _say_thresholds(found: Classified) -> None:
+    chosen = found.chosen
+    assert chosen is not None
+    used_C = chosen.threshold_C[chosen.threshold_C < NEVER]
+    low, high = (float(used_C.min()), float(used_C.max())) if len(used_C) else (NEVER, NEVER)
+    few = f"; {len(chosen.few)} labels with few images share {chosen.shared:.3f}" if chosen.few else ""
+    if len(used_C):
+        progress.say(f"thresholds  {low:.3f} to {high:.3f}, one for each label{few}; now in the bundle")
+    if chosen.unreachable:
+        names = ", ".join(found.class_names[label] for label in chosen.unreachable[:_NAMED])
+        more = f" and {len(chosen.unreachable) - _NAMED} more" if len(chosen.unreachable) > _NAMED else ""
+        progress.warn(
+            f"labels that will never be predicted, since no threshold does for them what is asked: {names}{more}"
+        )

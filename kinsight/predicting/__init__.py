@@ -1,0 +1,3 @@
+"""What images show, for as many as there are: the `predict` job."""
+
+from kinsight.predicting.job import predict as predict

@@ -1,0 +1,184 @@
+"""The `predict` job: addresses of images in, what they show out."""
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kinsight import progress, storage
+from kinsight.data import ImageLoader, Records
+from kinsight.data.given import image_records
+from kinsight.data.loader import Batch
+from kinsight.data.reading import shown
+from kinsight.errors import DataError, InterruptedRun, SpecError
+from kinsight.evaluation import Model, load
+from kinsight.evaluation.settings import printed_tree
+from kinsight.predicting.parts import Parts
+from kinsight.specs.load import of
+from kinsight.specs.predict import PredictSpec
+
+# What may differ between a job and its continuation: where and how it computes, not what.
+_MACHINE = ("job", "bundle", "input", "output", "batch_size", "workers", "save_seconds", "device", "precision", "lines")
+_NOT_FINITE = "the model gives numbers for it that are not finite"
+_NAMED = 5  # failed images in messages
+
+
+def predict(spec: PredictSpec | Mapping[str, Any], *, overwrite: bool = False) -> str:
+    """Say what images show; the same as `kinsight predict`. Returns the output's address.
+
+    Images that fail have a line with `error`. A job that was killed is gone on with by the same call. overwrite:
+    replace what an earlier job left. Raises KinsightError: SpecError for an output in use, DataError for a bundle
+    without classifier and for lists that cannot be read, StorageError where nothing answers, InterruptedRun after
+    Ctrl-C.
+    """
+    spec = of(PredictSpec, spec)
+    parts = Parts(spec)
+    folder = storage.OutputDir(parts.output.parent)  # refuses what cannot be written to before it is asked anything
+    _refuse_finished(parts.output, overwrite)
+    folder.check_writable()
+    model = _open(spec)
+    records = image_records(spec.input)
+    if not len(records):
+        raise DataError("predict.no-images", "names no image", field="input", remedy="give images, folders or lists")
+    parts.claim(_made_from(spec, model, records), overwrite)
+    _Job(spec, model, records, parts).run()
+    return spec.output
+
+
+def _refuse_finished(output: storage.Address, overwrite: bool) -> None:
+    if storage.is_directory(output):
+        raise SpecError("predict.output", "is a folder", field=f"output={output}", remedy="name a file")
+    if not overwrite and storage.exists(output):
+        raise SpecError(
+            "predict.finished",
+            "is there already",
+            field=f"output={output}",
+            remedy="choose another output, or --overwrite to predict anew",
+        )
+
+
+def _open(spec: PredictSpec) -> Model:
+    model = load(spec.bundle, device=spec.device, precision=spec.precision)
+    if spec.answers == "features":
+        return model
+    decision = model.need_decision()
+    if spec.threshold is None:
+        return model
+    if decision.threshold_C is None:
+        raise SpecError(
+            "predict.threshold",
+            "has no effect on a bundle of task classification, whose images have one class each",
+            field=f"threshold={spec.threshold}",
+            remedy="leave it out",
+        )
+    return replace(model, decision=replace(decision, threshold_C=torch.full_like(decision.threshold_C, spec.threshold)))
+
+
+def _made_from(spec: PredictSpec, model: Model, records: Records) -> dict[str, Any]:
+    """What decides the answers, to the last digit but those of the device."""
+    decision = model.decision
+    thresholds = None if decision is None or decision.threshold_C is None else decision.threshold_C.tolist()
+    told = {name: value for name, value in printed_tree(spec).items() if name not in _MACHINE}
+    return {
+        "settings": told,
+        "model": model.content_hash,
+        "class_names": list(model.class_names),
+        "temperature": decision.temperature if decision is not None else None,
+        "thresholds": thresholds,
+        "precision": model.arithmetic.name,
+        "images": records.fingerprint,
+    }
+
+
+class _Job:
+    """One run over the images that have no answer yet."""
+
+    def __init__(self, spec: PredictSpec, model: Model, records: Records, parts: Parts) -> None:
+        self.spec, self.model, self.records, self.parts = spec, model, records, parts
+        self.waiting: list[dict[str, Any]] = []
+        self.failed: list[tuple[str, str]] = []
+
+    def run(self) -> None:
+        try:
+            with progress.task("predict", len(self.records), "images") as task:
+                if self.parts.done:
+                    task.skip_to(self.parts.done)
+                self._answer_all(task)
+                self._save()
+        except KeyboardInterrupt:
+            with suppress(KeyboardInterrupt):
+                self._save()
+            raise InterruptedRun(
+                "predict.interrupted",
+                f"stopped; {self.parts.done:,} of {len(self.records):,} images have their answers",
+                field=f"output={self.spec.output}",
+                remedy="give the same command again to go on",
+            ) from None
+        several = self.model.decision is not None and self.model.decision.several
+        self.parts.publish(several=several)
+        self._conclude()
+
+    def _answer_all(self, task: progress.Task) -> None:
+        saved = time.monotonic()
+        starts = range(self.parts.done, len(self.records), self.spec.batch_size)
+        wanted = [np.arange(start, min(start + self.spec.batch_size, len(self.records))) for start in starts]
+        loader = ImageLoader(self.records, self.model.image, workers=self.spec.workers, max_broken=None, labelled=False)
+        with loader:
+            told = 0
+            for index_B, batch in zip(wanted, loader.batches((0, index_B) for index_B in wanted), strict=True):
+                errors = dict(zip(loader.broken_index[told:], loader.broken[told:], strict=True))
+                told = len(loader.broken)
+                self._add(index_B, batch, {index: reason for index, (_, reason) in errors.items()})
+                task.advance(len(index_B), **({"failed": told} if told else {}))
+                if time.monotonic() - saved >= self.spec.save_seconds:
+                    self._save()
+                    saved = time.monotonic()
+
+    def _add(self, index_B: np.ndarray, batch: Batch, errors: dict[int, str]) -> None:
+        found = dict(zip(batch.index_B.tolist(), self._answers(batch.images_BCHW), strict=True)) if len(batch) else {}
+        for index in index_B.tolist():
+            address = shown(self.records.uri(index))
+            if index in found:
+                answer = found[index]
+            else:
+                answer = {"error": errors[index]}
+            self.waiting.append({"image": address, **answer})
+            if "error" in answer:
+                self.failed.append((address, answer["error"]))
+
+    def _answers(self, images_BCHW: Tensor) -> list[dict[str, Any]]:
+        model, spec = self.model, self.spec
+        with torch.inference_mode(), model.arithmetic.autocast():
+            emb_BD = model.net(images_BCHW.to(model.device, non_blocking=True)).float()
+            logit_BC = model.classifier(emb_BD).cpu() if model.classifier is not None else None
+        finite_B = emb_BD.isfinite().all(1).cpu()
+        answers: list[dict[str, Any]] = [{} for _ in range(len(emb_BD))]
+        if spec.answers != "features":
+            assert logit_BC is not None, "a decision has been asked for"
+            answers = list(model.need_decision().answers(logit_BC, top_k=spec.top_k))
+        if spec.answers != "classes":
+            for answer, row in zip(answers, emb_BD.cpu().tolist(), strict=True):
+                answer["feature"] = row
+        return [
+            answer if finite else {"error": _NOT_FINITE}
+            for answer, finite in zip(answers, finite_B.tolist(), strict=True)
+        ]
+
+    def _save(self) -> None:
+        answers, self.waiting = self.waiting, []  # first: Ctrl-C in between must not keep them twice
+        if answers:
+            self.parts.add(answers)
+
+    def _conclude(self) -> None:
+        count = self.parts.failed
+        for address, reason in self.failed[:_NAMED]:
+            progress.warn(f"{address}: {reason}")
+        if count > len(self.failed[:_NAMED]):
+            progress.warn(f"{count:,} images have no answer in all, their lines say why (error)")
+        answered, total = len(self.records) - count, len(self.records)
+        progress.say(f"predicted   {answered:,} of {total:,} images in {self.parts.output}")

@@ -1,0 +1,248 @@
+"""`kinsight predict`: what it takes, what it writes, and images that fail."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from servers import rclone_server, use
+from small_set import NAMES
+
+import kinsight
+from kinsight.cli import main
+from kinsight.data.tfrecord.example import encode_example
+from kinsight.data.tfrecord.framing import frame
+from kinsight.errors import DataError, KinsightError, SpecError, StorageError
+
+FAST = {"workers": 0, "device": "cpu"}
+
+
+def predicted(bundle: Path, output: Path | str, *images: Path | str, **settings: object) -> list[dict]:
+    given = {"bundle": str(bundle), "input": [str(each) for each in images], "output": str(output)}
+    kinsight.predict(FAST | given | settings)
+    return [json.loads(line) for line in kinsight.storage.read_text(str(output)).split("\n")[:-1]]
+
+
+def test_lines_of_one_class(pictures: Path, bundles: dict[str, Path], tmp_path: Path) -> None:
+    lines = predicted(bundles["classification"], tmp_path / "out.jsonl", pictures / "list.txt")
+    assert len(lines) == 30
+    assert [line["class"] for line in lines] == [number for number in range(6) for _ in range(5)]
+    for line in lines:
+        assert set(line) == {"image", "class", "class_name", "class_probs"}
+        assert line["class_name"] == NAMES[line["class"]]
+        assert list(line["class_probs"]) == list(NAMES)
+        assert sum(line["class_probs"].values()) == pytest.approx(1, abs=1e-5)
+        assert max(line["class_probs"], key=line["class_probs"].__getitem__) == line["class_name"]
+    assert lines[0]["image"] == str(pictures / "images/0/0.png")
+
+
+def test_lines_of_several_labels(pictures: Path, bundles: dict[str, Path], tmp_path: Path) -> None:
+    lines = predicted(bundles["multilabel"], tmp_path / "out.jsonl", pictures / "images")
+    assert len(lines) == 30
+    for line in lines:
+        assert set(line) == {"image", "class_probs", "classes", "predictions", "class_names", "probs"}
+        assert line["predictions"] == [value >= 0.5 for value in line["probs"]]
+        assert line["classes"] == [number for number, yes in enumerate(line["predictions"]) if yes]
+        assert line["class_names"] == [NAMES[number] for number in line["classes"]]
+        assert list(line["class_probs"].values()) == line["probs"]
+    assert sum(line["classes"] == [int(Path(line["image"]).parent.name)] for line in lines) >= 28
+
+
+def test_the_same_as_the_model_itself(pictures: Path, bundles: dict[str, Path], tmp_path: Path) -> None:
+    for task in ("classification", "multilabel"):
+        lines = predicted(bundles[task], tmp_path / task, pictures / "images", batch_size=30, top_k=2)
+        direct = kinsight.load(bundles[task], device="cpu").predict([line["image"] for line in lines], top_k=2)
+        assert [{"image": line["image"], **answer} for line, answer in zip(lines, direct, strict=True)] == lines
+        assert all(len(line["class_probs"]) == 2 for line in lines)
+        best = [list(line["class_probs"].values()) for line in lines]
+        assert all(first >= second for first, second in best)
+
+
+def test_batches_and_workers_change_no_answer(pictures: Path, bundles: dict[str, Path], tmp_path: Path) -> None:
+    one, other = (
+        predicted(
+            bundles["classification"], tmp_path / str(workers), pictures / "images", workers=workers, batch_size=4
+        )
+        for workers in (0, 2)
+    )
+    assert one == other
+
+
+def test_files_folders_and_lists_in_their_order(pictures: Path, bundles: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "names.csv").write_text(f"image,label\n{pictures}/images/2/1.png,zebra\n{pictures}/images/2/0.png,\n")
+    first, last = pictures / "images/5/4.png", pictures / "images/0/3.png"
+    given = [first, tmp_path / "names.csv", pictures / "images/3", last]
+    lines = predicted(bundles["classification"], tmp_path / "out", *given)
+    names = [str(Path(line["image"]).relative_to(pictures / "images")) for line in lines]
+    assert names == ["5/4.png", "2/1.png", "2/0.png", *(f"3/{number}.png" for number in range(5)), "0/3.png"]
+
+
+def test_images_that_fail_have_lines_with_the_reason(
+    pictures: Path, bundles: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n")
+    (tmp_path / "none.jpg").touch()
+    (tmp_path / "text.jpg").write_text("<html>not found</html>")
+    given = [tmp_path / "bad.png", pictures / "images/0/0.png", tmp_path / "none.jpg", tmp_path / "gone.jpg"]
+    lines = predicted(bundles["multilabel"], tmp_path / "out", *given, tmp_path / "text.jpg")
+    assert [set(line) == {"image", "error"} for line in lines] == [True, False, True, True, True]
+    assert "the file is empty" in lines[2]["error"]
+    assert "no such file" in lines[3]["error"]
+    assert "gone.jpg" in capsys.readouterr().err
+
+
+def test_when_every_image_fails_there_are_lines_all_the_same(bundles: dict[str, Path], tmp_path: Path) -> None:
+    lines = predicted(bundles["classification"], tmp_path / "out", *[tmp_path / f"{n}.jpg" for n in range(40)])
+    assert len(lines) == 40
+    assert all("no such file" in line["error"] for line in lines)
+
+
+@pytest.mark.parametrize("task", ["classification", "multilabel"])
+@pytest.mark.parametrize("answers", ["classes", "both"])
+def test_parquet_holds_the_same(
+    task: str, answers: str, pictures: Path, bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "bad.png").touch()
+    given = [pictures / "images", tmp_path / "bad.png"]
+    lines = predicted(bundles[task], tmp_path / "out.jsonl", *given, answers=answers)
+    kinsight.predict(
+        {"bundle": str(bundles[task]), "input": list(map(str, given)), "output": str(tmp_path / "out.parquet")}
+        | FAST
+        | {"answers": answers}
+    )
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table.num_rows == 31
+    rows = table.to_pylist(maps_as_pydicts="strict")
+    for row, line in zip(rows, lines, strict=True):
+        kept = {name: value for name, value in row.items() if value is not None}
+        assert set(kept) == set(line)
+        for name in set(kept) - {"probs", "class_probs", "feature"}:
+            assert kept[name] == line[name]
+        if "class_probs" in line:
+            assert kept["class_probs"] == pytest.approx(line["class_probs"], rel=1e-6)
+
+
+def test_address_and_json(pictures: Path, bundles: dict[str, Path], tmp_path: Path) -> None:
+    settings = {"bundle": str(bundles["classification"]), "input": [str(pictures / "list.txt")]}
+    kinsight.predict(FAST | settings | {"output": str(tmp_path / "out.txt"), "lines": "address-json"})
+    first = (tmp_path / "out.txt").read_text().split("\n")[0]
+    address, _, answer = first.partition(", ")
+    assert address == str(pictures / "images/0/0.png")
+    assert json.loads(answer)["class"] == 0
+
+
+def test_features_need_no_classifier(pictures: Path, bundles: dict[str, Path], tmp_path: Path) -> None:
+    image = pictures / "images/1/1.png"
+    (line,) = predicted(bundles["metric"], tmp_path / "out", image, answers="features")
+    vector = kinsight.load(bundles["metric"], device="cpu").embed([str(image)], normalize=False)[0]
+    assert np.allclose(line["feature"], vector, atol=1e-5)
+    assert set(line) == {"image", "feature"}
+
+
+def test_a_bundle_without_classifier_is_refused(pictures: Path, bundles: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no classifier"):
+        predicted(bundles["metric"], tmp_path / "out", pictures / "images")
+    assert not list(tmp_path.iterdir())
+
+
+def test_thresholds(pictures: Path, bundles: dict[str, Path], tmp_path: Path) -> None:
+    everything = predicted(bundles["multilabel"], tmp_path / "all", pictures / "images/0", threshold=0.0)
+    assert all(line["classes"] == list(range(6)) for line in everything)
+    with pytest.raises(SpecError, match="has no effect on a bundle of task classification"):
+        predicted(bundles["classification"], tmp_path / "out", pictures / "images/0", threshold=0.3)
+
+
+def test_settings_without_effect(bundles: dict[str, Path], tmp_path: Path) -> None:
+    for output, settings in (("x", {"answers": "features", "top_k": 2}), ("x.parquet", {"lines": "address-json"})):
+        with pytest.raises(SpecError, match="no effect"):
+            predicted(bundles["multilabel"], tmp_path / output, "a.jpg", **settings)
+
+
+def test_a_finished_output_is_left_alone(pictures: Path, bundles: dict[str, Path], tmp_path: Path) -> None:
+    first = predicted(bundles["classification"], tmp_path / "out", pictures / "images/0")
+    with pytest.raises(SpecError, match="there already"):
+        predicted(bundles["classification"], tmp_path / "out", pictures / "images/1")
+    words = ["predict", str(pictures / "images/1"), "--bundle", str(bundles["classification"]), "--overwrite"]
+    assert main([*words, "--output", str(tmp_path / "out"), "--workers", "0", "--device", "cpu"]) == 0
+    again = [json.loads(line) for line in (tmp_path / "out").read_text().split("\n")[:-1]]
+    assert [line["class"] for line in again] == [1] * 5
+    assert again != first
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_lists_that_are_not_there_are_no_lines(bundles: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(KinsightError, match="missing"):
+        predicted(bundles["classification"], tmp_path / "out", tmp_path / "missing.txt")
+    assert not (tmp_path / "out").exists()
+
+
+def test_object_storage_and_web_addresses(
+    pictures: Path,
+    bundles: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    with rclone_server(tmp_path / "server") as server:
+        bucket = use(server, "s3", monkeypatch, request).root.uri
+        for name in ("0/0.png", "4/1.png"):
+            kinsight.storage.write_bytes(f"{bucket}/images/{name}", (pictures / "images" / name).read_bytes())
+        (tmp_path / "list.txt").write_text(f"{bucket}/images/4/1.png\n{bucket}/images/gone.png\n")
+        output = f"{bucket}/out/answers.jsonl"
+        lines = predicted(bundles["classification"], output, f"{bucket}/images", tmp_path / "list.txt")
+        assert [line.get("class") for line in lines] == [0, 4, 4, None]
+        assert [entry.relative for entry in kinsight.storage.list_files(f"{bucket}/out")] == ["answers.jsonl"]
+
+
+def test_one_dead_web_address_breaks_its_line_alone_and_many_end_the_job(
+    pictures: Path, bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kinsight.storage import retry
+
+    monkeypatch.setattr(retry, "ATTEMPTS", 1, raising=False)
+    dead = "http://127.0.0.1:9/image.jpg"
+    lines = predicted(bundles["classification"], tmp_path / "out", pictures / "images/2/2.png", dead)
+    assert lines[0]["class"] == 2
+    assert "error" in lines[1]
+    with pytest.raises(StorageError):
+        predicted(bundles["classification"], tmp_path / "more", *[dead] * 20)
+
+
+def test_web_addresses_cannot_be_written_to(bundles: dict[str, Path]) -> None:
+    with pytest.raises(StorageError, match="read only"):
+        predicted(bundles["classification"], "http://nowhere.invalid/out.jsonl", "a.jpg")
+
+
+def test_names_with_odd_line_breaks(pictures: Path, tmp_path: Path) -> None:
+    from classifier_bundles import make_classifier
+
+    names = ("a\u2028b", "c\x85d", "e", "f", "g", 'h"\\')
+    bundle = make_classifier(tmp_path / "bundle", task="classification", names=names)
+    lines = predicted(bundle, tmp_path / "out", pictures / "images")
+    assert [line["class_name"] for line in lines] == [names[number] for number in range(6) for _ in range(5)]
+    kinsight.predict(FAST | {"bundle": str(bundle), "input": [str(pictures / "images")], "lines": "address-json",
+                             "output": str(tmp_path / "text")})  # fmt: skip
+    assert len((tmp_path / "text").read_text().split("\n")) == 31
+
+
+def test_images_inside_tfrecords(pictures: Path, bundles: dict[str, Path], tmp_path: Path) -> None:
+    for shard in range(2):
+        data = b""
+        for label in (2 * shard, 2 * shard + 1):
+            image = (pictures / f"images/{label}/3.png").read_bytes()
+            data += frame(encode_example({"image/encoded": image, "image/class/label": [label]}))
+        (tmp_path / f"part-{shard}.tfrecord").write_bytes(data)
+    lines = predicted(
+        bundles["classification"], tmp_path / "out", tmp_path / "part-*.tfrecord", pictures / "images/5/3.png"
+    )
+    assert [line["class"] for line in lines] == [0, 1, 2, 3, 5]
+    assert lines[3]["image"].startswith(f"{tmp_path}/part-1.tfrecord#bytes=")
+
+
+def test_an_output_beside_where_one_stands(
+    pictures: Path, bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert predicted(bundles["classification"], "out.jsonl", pictures / "images/4")[0]["class"] == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
