@@ -18,10 +18,10 @@ from kinsight import progress
 from kinsight.checking.candidates import Pairs, candidate_pairs, taken
 from kinsight.checking.descriptors import BOXES
 from kinsight.checking.look import squeezed, upright
-from kinsight.data.processes import over_records
 from kinsight.checking.registration import register
 from kinsight.data import Records
 from kinsight.data.decode import BrokenImage
+from kinsight.data.processes import over_records
 from kinsight.data.reading import read_image
 
 LEAST_COSINE = 0.6

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from kinsight import progress
 from kinsight.checking.look import LOOK, SMALL, UNUSABLE, Limits, look
-from kinsight.data.processes import over_records
 from kinsight.data import Records
+from kinsight.data.processes import over_records
 from kinsight.data.reading import REMOTE_READS
 
 _BLOCK = 64
