@@ -37,6 +37,15 @@ class Hits:
     row_QK: Tensor
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """Queries as they were given, and as structures take them; the row that each leaves out, -1 for none."""
+
+    query_MD: Tensor
+    ready_MD: np.ndarray
+    exclude_M: Tensor
+
+
 class Index:
     """Vectors of one model with ids, labels and addresses; made by `Index.open`, safe to search from many threads.
 
@@ -199,13 +208,11 @@ class Index:
         ready_QD = prepared(query_QD.numpy(), norm_Q, self.metric)
         similarity_QK, row_QK = torch.full((len(query_QD), k), -torch.inf), torch.full((len(query_QD), k), -1)
         todo_M = torch.arange(len(query_QD))
-        wanted = min(structure.num_candidates(k) + 1, len(self))  # one more: the row left out may be among them
         for effort in _EFFORTS:
-            more = min(wanted * effort, len(self))
-            found = structure.candidates(ready_QD[todo_M.numpy()], more, effort, self._live)
-            row_MN = torch.from_numpy(found)
-            row_MN = torch.where(row_MN == exclude_Q[todo_M, None], -1, row_MN)
-            similarity_QK[todo_M], row_QK[todo_M] = self._ordered(structure, query_QD, ready_QD, todo_M, row_MN, k)
+            asked = _Asked(query_QD, ready_QD, exclude_Q)
+            if len(todo_M) < len(query_QD):
+                asked = _Asked(query_QD[todo_M], ready_QD[todo_M.numpy()], exclude_Q[todo_M])
+            similarity_QK[todo_M], row_QK[todo_M] = self._tried(structure, asked, k, effort)
             todo_M = ((row_QK >= 0).sum(1) < available_Q.clamp(max=k)).nonzero().squeeze(1)
             if not len(todo_M):
                 break
@@ -214,21 +221,21 @@ class Index:
             similarity_QK[todo_M], row_QK[todo_M] = exact
         return Hits(similarity_QK, row_QK)
 
-    def _ordered(
-        self, structure: Structure, query_QD: Tensor, ready_QD: np.ndarray, todo_M: Tensor, row_MN: Tensor, k: int
-    ) -> tuple[Tensor, Tensor]:
-        """The k best of the candidates `row_MN` of the queries `todo_M`."""
-        if not isinstance(structure, Learned):
-            return self._gallery.rescore(query_QD[todo_M], row_MN, k)
-        return refine(
-            ready_QD[todo_M.numpy()],
-            self._gallery.segments,
-            row_MN.numpy(),
-            k,
-            self.metric,
-            self._gallery.scale_N,
-            repeated=structure.settings.copies is not None,
+    def _tried(self, structure: Structure, asked: "_Asked", k: int, effort: int) -> tuple[Tensor, Tensor]:
+        """The k best of what the structure proposes with this effort."""
+        learned = structure if isinstance(structure, Learned) else None
+        if learned is not None and learned.is_exact and not bool((asked.exclude_M >= 0).any()):
+            return learned.nearest(asked.ready_MD, k, effort, self._live)
+        wanted = min(structure.num_candidates(k) + 1, len(self))  # one more: the row left out may be among them
+        row_MN = torch.from_numpy(
+            structure.candidates(asked.ready_MD, min(wanted * effort, len(self)), effort, self._live)
         )
+        row_MN = torch.where(row_MN == asked.exclude_M[:, None], -1, row_MN)
+        if learned is None:
+            return self._gallery.rescore(asked.query_MD, row_MN, k)
+        repeated = learned.settings.copies is not None
+        segments, scale_N = self._gallery.segments, self._gallery.scale_N
+        return refine(asked.ready_MD, segments, row_MN.numpy(), k, self.metric, scale_N, repeated=repeated)
 
     def _at(self, recall: float | Level) -> Structure:
         """The structure with other settings."""

@@ -9,12 +9,13 @@ Shapes: Q queries, L lists, R routed dimensions, P lists of a query at most.
 import copy
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from kinsight.indexing.refining import lower_rows_first
 from kinsight.indexing.settings import Level, Tuned
 from kinsight.indexing.structures import Structure
 from kinsight.indexing.untyped import faiss
@@ -28,6 +29,16 @@ _TRAIN_PER_CODE = 64
 _SQ8_TRAIN = 100_000
 _QUERIES_AT_ONCE = 3  # each by one thread; faiss's default leaves that to who calls it, and takes one thread
 _BY_QUERY = 11  # one query after the other, candidates in a reservoir: with some dozens of them a third quicker
+
+
+class LookedThrough(NamedTuple):
+    """row_QN: int64, -1 for none. distance_QN: float32, squared, between what the lists hold of vectors and queries.
+    list_QP: int64, the lists of each query, -1 for none.
+    """
+
+    row_QN: np.ndarray
+    distance_QN: np.ndarray
+    list_QP: np.ndarray
 
 
 class Learned(Structure):
@@ -120,25 +131,37 @@ class Learned(Structure):
         self._rows += len(vector_BD)
 
     def candidates(self, query_QD: np.ndarray, wanted: int, effort: int, live: Any | None) -> np.ndarray:
-        return self.looked_through(query_QD, wanted, effort, live)[0]
+        return self.looked_through(query_QD, wanted, effort, live).row_QN
 
-    def looked_through(
-        self, query_QD: np.ndarray, wanted: int, effort: int, live: Any | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """As `candidates`, nearest first, a vector with copies as often as it was met; and the lists of each query,
-        int64 (Q, P), -1 for none.
-        """
+    @property
+    def is_exact(self) -> bool:
+        """Whether distances in the lists are those of the vectors, so that nothing is to be refined."""
+        space, settings = self.partition.space, self.settings
+        return (
+            settings.payload == "flat" and settings.copies is None and space.metric == "l2" and space.projection is None
+        )
+
+    def nearest(self, query_QD: np.ndarray, k: int, effort: int, live: Any | None) -> tuple[Tensor, Tensor]:
+        """(similarity_QK, row_QK) as `refine` gives them, where `is_exact`."""
+        found = self.looked_through(query_QD, k, effort, live)
+        row_QK = torch.from_numpy(found.row_QN)
+        similarity_QK = torch.from_numpy(found.distance_QN).neg_().masked_fill_(row_QK < 0, -torch.inf)
+        return lower_rows_first(similarity_QK, row_QK)
+
+    def looked_through(self, query_QD: np.ndarray, wanted: int, effort: int, live: Any | None) -> LookedThrough:
+        """What the lists of each query hold, nearest first, a vector with copies as often as it was met."""
         faiss.omp_set_num_threads(torch.get_num_threads())
-        row_QN = np.empty((len(query_QD), wanted), np.int64)
+        row_QN, distance_QN = (np.empty((len(query_QD), wanted), kind) for kind in (np.int64, np.float32))
         lists = []
         step = max(64, min(_AT_ONCE, _SCORES // self.faiss.nlist))
         for start in range(0, len(query_QD), step):
             here = slice(start, min(start + step, len(query_QD)))
             routed_BR = self.partition.space.ready_queries(torch.from_numpy(query_QD[here]))
             list_BP = self._lists(routed_BR, effort)
-            self._search(routed_BR, list_BP, row_QN[here], live)
+            self._search(routed_BR, list_BP, row_QN[here], distance_QN[here], live)
             lists.append(list_BP.numpy())
-        return row_QN, np.concatenate(lists) if lists else np.empty((0, 1), np.int64)
+        list_QP = np.concatenate(lists) if lists else np.empty((0, 1), np.int64)
+        return LookedThrough(row_QN, distance_QN, list_QP)
 
     def ready(self) -> None:
         """What searches read, after lists have changed."""
@@ -181,8 +204,9 @@ class Learned(Structure):
             wanted = math.ceil(wanted * max(1.0, usual / max(live, 1e-9)))
         return min(there, wanted)
 
-    def _search(self, routed_BR: Tensor, list_BP: Tensor, row_BN: np.ndarray, live: Any | None) -> None:
-        distance_BN = np.empty(row_BN.shape, np.float32)
+    def _search(
+        self, routed_BR: Tensor, list_BP: Tensor, row_BN: np.ndarray, distance_BN: np.ndarray, live: Any | None
+    ) -> None:
         ready_BR, list_np = np.ascontiguousarray(routed_BR.numpy()), list_BP.numpy()
         coarse_BP = self._coarse(routed_BR, list_BP)
         parameters = faiss.SearchParametersIVF(nprobe=list_np.shape[1], sel=live)

@@ -41,15 +41,21 @@ def refine(
     wanted = min(k, row.shape[1])
     similarity_QK, place_QK = similarity_QR.topk(wanted, dim=1)
     row_QK = row.gather(1, place_QK)
-    if bool(((similarity_QK[:, 1:] == similarity_QK[:, :-1]) & (row_QK[:, 1:] < row_QK[:, :-1])).any()):
-        row_QK, order_QK = row_QK.sort(dim=1)  # the lower row first, then stably by similarity
-        similarity_QK, again_QK = similarity_QK.gather(1, order_QK).sort(dim=1, descending=True, stable=True)
-        row_QK = row_QK.gather(1, again_QK)
+    similarity_QK, row_QK = lower_rows_first(similarity_QK, row_QK)
     row_QK = row_QK.masked_fill(similarity_QK == _LOWEST, -1)
     if wanted == k:
         return similarity_QK, row_QK
     room = (0, k - wanted)
     return torch.nn.functional.pad(similarity_QK, room, value=_LOWEST), torch.nn.functional.pad(row_QK, room, value=-1)
+
+
+def lower_rows_first(similarity_QK: Tensor, row_QK: Tensor) -> tuple[Tensor, Tensor]:
+    """Results that are in order by similarity, equal ones by row."""
+    if not bool(((similarity_QK[:, 1:] == similarity_QK[:, :-1]) & (row_QK[:, 1:] < row_QK[:, :-1])).any()):
+        return similarity_QK, row_QK
+    row_QK, order_QK = row_QK.sort(dim=1)  # the lower row first, then stably by similarity
+    similarity_QK, again_QK = similarity_QK.gather(1, order_QK).sort(dim=1, descending=True, stable=True)
+    return similarity_QK, row_QK.gather(1, again_QK)
 
 
 def _once(row_QR: np.ndarray) -> np.ndarray:

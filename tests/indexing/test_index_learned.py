@@ -108,13 +108,13 @@ def test_levels_cost_more_the_more_they_find(made: Path, tmp_path: Path) -> None
 def test_settings_given_are_used(made: Path, tmp_path: Path) -> None:
     few = built(made, tmp_path / "few", nprobe=2, refine=2)
     assert (few.settings.nprobe, few.settings.refine, few.settings.recall) == (2, 2.0, None)
-    _, list_QP = lists_of(few).looked_through(queries().numpy(), 20, 1, None)
+    list_QP = lists_of(few).looked_through(queries().numpy(), 20, 1, None).list_QP
     assert list_QP.shape == (200, 2) and (list_QP >= 0).all()
     mass = built(made, tmp_path / "mass", mass=0.6)
-    counts = (lists_of(mass).looked_through(queries().numpy(), 20, 1, None)[1] >= 0).sum(1)
+    counts = (lists_of(mass).looked_through(queries().numpy(), 20, 1, None).list_QP >= 0).sum(1)
     assert counts.min() >= 1 and counts.max() > counts.min()  # as many as each query needs
     more = built(made, tmp_path / "more", mass=0.95)
-    assert (lists_of(more).looked_through(queries().numpy(), 20, 1, None)[1] >= 0).sum() > counts.sum()
+    assert (lists_of(more).looked_through(queries().numpy(), 20, 1, None).list_QP >= 0).sum() > counts.sum()
 
 
 def test_all_lists_are_exact(made: Path, tmp_path: Path) -> None:
@@ -337,3 +337,24 @@ def test_few_candidates_among_copies_do_not_end_in_a_full_scan(
 def test_copies_no_rule_can_make_are_refused(made: Path, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="one further list"):
         built(made, tmp_path / "index", copies={"rule": "soar", "budget": 2.0})
+
+
+def test_whole_vectors_in_the_lists_are_not_compared_twice(tmp_path: Path) -> None:
+    """What the lists say is what comparing all vectors says: after deletions, without a row, beyond what there is."""
+    base_ND = vectors(300, 0)
+    base_ND[7] = base_ND[3]  # equally near: the lower row first
+    np.save(tmp_path / "base.npy", base_ND)
+    partition = {"vectors": str(tmp_path / "base.npy"), "output": str(tmp_path / "l2"), "metric": "l2", "lists": 8}
+    learn(partition | {"held_out": 100, "fit": {"epochs": 2}, "device": "cpu"})
+    for payload, exact in (("flat", True), ("sq8", False)):
+        index = built(tmp_path, tmp_path / payload, payload=payload, nprobe=8, refine=30)
+        assert lists_of(index).is_exact == exact
+        delete({"index": str(index.address), "ids": ["5", "6"]})
+        index = Index.open(index.address)
+        query_QD = torch.cat([queries(50), torch.from_numpy(base_ND[[3, 100]])])
+        own_Q = torch.tensor([-1] * 50 + [3, 100])
+        for k, exclude_Q in ((10, None), (10, own_Q), (400, None)):
+            found = index.search(query_QD, k, exclude_Q=exclude_Q)
+            expected = index.gallery.topk(query_QD, k, exclude=exclude_Q)
+            assert torch.equal(found.row_QK, expected[1]), (payload, k)
+            torch.testing.assert_close(found.similarity_QK, expected[0], rtol=1e-4, atol=1e-4)

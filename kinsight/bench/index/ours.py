@@ -63,7 +63,8 @@ class Kinsight(System):
     @classmethod
     def knobs(cls, build: Settings, rows: int) -> list[Settings]:
         factors = _REFINE[build["payload"], build["components"] is not None]
-        return [{"refine": factor, "by": "lists"} for factor in factors] + [{"refine": factors[1], "by": "mass"}]
+        found: list[Settings] = [{"refine": factor, "by": "lists"} for factor in factors]
+        return [*found, {"refine": factors[1], "by": "mass"}]
 
     @classmethod
     def efforts(cls, build: Settings, rows: int) -> Sequence[int]:
@@ -96,19 +97,19 @@ class Kinsight(System):
 
     def counts(self, query_QD: np.ndarray, k: int, effort: int, knob: Settings) -> Counts:
         at = self.structure.at(self._level(effort, knob))
-        list_QP = at.looked_through(query_QD, 1, 1, None)[1]
+        list_QP = at.looked_through(query_QD, 1, 1, None).list_QP
         entries_Q = self.entries_L[list_QP].sum(1)
         entries, routed = float(entries_Q.mean()), self.structure.faiss.d
         if self.settings["payload"] == "fastscan":  # look-ups, and the tables they look into, made once for a query
             scanning = entries * self.structure.faiss.pq.M + 16 * routed
         else:
             scanning = entries * routed
-        total = self.structure.multiply_adds + scanning + at.num_candidates(k) * self.task.dim
-        return Counts(total, entries, float(np.quantile(entries_Q, 0.95)))
+        refining = 0 if at.is_exact else at.num_candidates(k) * self.task.dim
+        return Counts(self.structure.multiply_adds + scanning + refining, entries, float(np.quantile(entries_Q, 0.95)))
 
     def routes(self, query_QD: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
         level = Level(recall=0, reached=0, nprobe=most, refine=1, scanned=0, cost=0)
-        list_QP = self.structure.at(level).looked_through(query_QD, 1, 1, None)[1]
+        list_QP = self.structure.at(level).looked_through(query_QD, 1, 1, None).list_QP
         own = self.structure.faiss
         return list_QP, members(own.invlists, own.nlist, self.task.rows)
 
