@@ -357,8 +357,8 @@ def bundle_header(prepared: Prepared) -> BundleHeader:
 
 def bundle_classifier(prepared: Prepared) -> Classifier | None:
     """The classifier that goes into the bundle: the main loss's, as it is now; None in `metric`."""
-    head = prepared.objective.head
-    if prepared.spec.task == "metric" or head is None:
+    head = prepared.objective.head if prepared.spec.task != "metric" else None
+    if head is None:
         return None
     linear = head.linear()
     form = ClassifierForm(
