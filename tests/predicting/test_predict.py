@@ -198,9 +198,7 @@ def test_object_storage_and_web_addresses(
 def test_one_dead_web_address_breaks_its_line_alone_and_many_end_the_job(
     pictures: Path, bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kinsight.storage import retry
-
-    monkeypatch.setattr(retry, "ATTEMPTS", 1, raising=False)
+    monkeypatch.setenv("KINSIGHT_STORAGE_TIMEOUT_S", "1")
     dead = "http://127.0.0.1:9/image.jpg"
     lines = predicted(bundles["classification"], tmp_path / "out", pictures / "images/2/2.png", dead)
     assert lines[0]["class"] == 2
