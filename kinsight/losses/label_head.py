@@ -80,8 +80,10 @@ class LabelHead(nn.Module):
         return f"num_classes={self.num_classes}, embedding_dim={self.embedding_dim}"
 
     def _label_losses(self, logits_BC: Tensor, target_BC: Tensor) -> Tensor:
-        """Each label's loss (B, C); target_BC from 0 to 1."""
-        raise NotImplementedError
+        """Each label's loss (B, C); target_BC from 0 to 1. Of losses that are a sum over labels: others have a
+        `_mean_loss` of their own.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is no sum over labels")
 
     def _mean_loss(
         self,

@@ -25,41 +25,34 @@ class Sgd(Spec):
     )
 
 
-class AdamW(Spec):
+class _AdamBase(Spec):
+    lr: float = Field(default=1e-3, gt=0, description="initial learning rate")
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="decay of the gradient's mean")
+    beta2: float = Field(default=0.999, ge=0, lt=1, description="decay of the squared gradient's mean")
+    eps: float = Field(default=1e-8, gt=0, description="added to the denominator")
+    head_lr_scale: float = Field(
+        default=1.0, gt=0, description="learning rate of head and neck relative to the backbone's"
+    )
+    layer_decay: float = Field(
+        default=1.0, gt=0, le=1, description="learning rate of each backbone layer relative to the one above it"
+    )
+
+
+class AdamW(_AdamBase):
     """Adam with decoupled weight decay."""
 
     kind: Literal["adamw"] = "adamw"
-    lr: float = Field(default=1e-3, gt=0, description="initial learning rate")
-    beta1: float = Field(default=0.9, ge=0, lt=1, description="decay of the gradient's mean")
-    beta2: float = Field(default=0.999, ge=0, lt=1, description="decay of the squared gradient's mean")
-    eps: float = Field(default=1e-8, gt=0, description="added to the denominator")
     weight_decay: float = Field(
         default=0.01, ge=0, description="decoupled decay; not applied to biases and normalisation layers"
     )
-    head_lr_scale: float = Field(
-        default=1.0, gt=0, description="learning rate of head and neck relative to the backbone's"
-    )
-    layer_decay: float = Field(
-        default=1.0, gt=0, le=1, description="learning rate of each backbone layer relative to the one above it"
-    )
 
 
-class Adam(Spec):
+class Adam(_AdamBase):
     """Adam; weight decay is an L2 penalty, whose gradient it scales like the loss's."""
 
     kind: Literal["adam"] = "adam"
-    lr: float = Field(default=1e-3, gt=0, description="initial learning rate")
-    beta1: float = Field(default=0.9, ge=0, lt=1, description="decay of the gradient's mean")
-    beta2: float = Field(default=0.999, ge=0, lt=1, description="decay of the squared gradient's mean")
-    eps: float = Field(default=1e-8, gt=0, description="added to the denominator")
     weight_decay: float = Field(
         default=0.0, ge=0, description="L2 penalty; not applied to biases and normalisation layers"
-    )
-    head_lr_scale: float = Field(
-        default=1.0, gt=0, description="learning rate of head and neck relative to the backbone's"
-    )
-    layer_decay: float = Field(
-        default=1.0, gt=0, le=1, description="learning rate of each backbone layer relative to the one above it"
     )
 
 
