@@ -1,9 +1,11 @@
 """Ctrl-C and SIGTERM: the state is saved, and the run goes on to the same bits."""
 
+import contextlib
+import errno
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from paced import rest_at_each_step
@@ -65,18 +67,37 @@ def test_a_second_ctrl_c_stops_at_once(settings: Settings, tmp_path: Path) -> No
     )
     base = settings | {"data.train.path": str(tmp_path / "list.txt"), "batch.size": 63, "data.workers": 1}
     run = start(["train", *flags(base)], tmp_path / "log")
-    while "steps of" not in run.text:
+    with _opened_for_writing(tmp_path / "endless.png", run):  # its reader waits in the middle of the first batch
+        os.kill(run.pid, signal.SIGINT)
+        deadline = time.monotonic() + 30
+        while "Ctrl-C again stops at once" not in run.text:
+            assert run.process.is_alive() and time.monotonic() < deadline, run.text
+            time.sleep(0.01)
+        time.sleep(0.5)
         assert run.process.is_alive(), run.text
-        time.sleep(0.01)
-    time.sleep(1)
-    os.kill(run.pid, signal.SIGINT)
-    time.sleep(0.5)
-    assert run.process.is_alive() and "Ctrl-C again stops at once" in run.text
-    os.kill(run.pid, signal.SIGINT)
-    started = time.monotonic()
-    assert run.wait(30) == 130
-    assert time.monotonic() - started < 15
-    assert run.text.endswith("interrupted\n")
+        os.kill(run.pid, signal.SIGINT)
+        started = time.monotonic()
+        assert run.wait(30) == 130
+        assert time.monotonic() - started < 15
+        assert run.text.endswith("interrupted\n")
+
+
+@contextlib.contextmanager
+def _opened_for_writing(pipe: Path, run: Run) -> Iterator[None]:
+    """From the moment that somebody reads the pipe; nothing is written, and it does not end."""
+    while True:
+        try:
+            end = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+            break
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            assert run.process.is_alive(), run.text
+            time.sleep(0.01)
+    try:
+        yield
+    finally:
+        os.close(end)
 
 
 def test_a_stop_in_the_last_step_is_a_finish(settings: Settings, tmp_path: Path) -> None:
