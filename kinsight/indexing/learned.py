@@ -79,10 +79,8 @@ class Learned(Structure):
     @property
     def multiply_adds(self) -> int:
         """Of one query's routing: its principal components, the router, and centres where codes count from them."""
-        projection, centre_LR = self.partition.space.projection, self.partition.clusters.centre_LD
-        centres = centre_LR.numel() if self.settings.payload in _RESIDUAL else 0
-        components = 0 if projection is None else projection.axes_DE.numel()
-        return self.partition.router.multiply_adds + components + centres
+        centres = self.partition.clusters.centre_LD.numel() if self.settings.payload in _RESIDUAL else 0
+        return self.partition.router.multiply_adds + self.partition.space.multiply_adds + centres
 
     def holds(self, rows: int, dim: int) -> bool:
         return self.faiss.ntotal >= rows and self.faiss.d == self.partition.space.routed_dim and dim == self._dim

@@ -31,7 +31,7 @@ from kinsight.partition.routers import Router, mlp
 from kinsight.partition.space import Space
 
 FORMAT = "kinsight-partition"
-VERSION = 1
+VERSION = 2
 HEADER = "partition.json"
 WEIGHTS = "ivfast.safetensors"
 CENTRES = "ivfast.npy"
@@ -127,8 +127,10 @@ class Partition:
         """
         centre_LR = self.clusters.centre_LD.detach().cpu().double()
         projection = self.space.projection
-        centre_LD = centre_LR if projection is None else centre_LR @ projection.axes_DE.T + projection.mean_D
-        return centre_LD[:, : self.space.dim].float().numpy()
+        if projection is not None:
+            axes_DE = projection.axes_DE  # a centre's last number may be the length of what they leave out
+            centre_LR = centre_LR[:, : axes_DE.shape[1]] @ axes_DE.T + projection.mean_D
+        return centre_LR[:, : self.space.dim].float().numpy()
 
     def _state(self) -> dict[str, Tensor]:
         state = {

@@ -124,7 +124,7 @@ def _fingerprints(
 
 def _variants(spec: PartitionEvaluateSpec, partition: Partition, exam: Exam, work: Work) -> list[Variant]:
     space, device, lists = partition.space, exam.device, partition.header.lists
-    projection = 0 if space.projection is None else space.projection.axes_DE.numel()
+    projection = space.multiply_adds
     router = partition.router.to(device).eval()
     list_N = _homes(work, "homes", exam, partition.clusters)
 

@@ -38,6 +38,7 @@ from kinsight.specs.partition import MlpRouter, PartitionSpec
 
 PICTURE = "partition.png"
 _SPACE_ROWS = 100_000
+_ASKED = 2000  # queries that the space is measured by
 _LR_SHARE = 0.02  # of the mean weight
 MOST_HELD = 2000
 """Vectors that stay with the partition, for the tuning of indexes."""
@@ -145,7 +146,11 @@ class Learning:
     def _space(self, work: Work) -> Space:
         def made() -> dict[str, Tensor]:
             vector_MD = torch.from_numpy(self.source.take(self._some(_SPACE_ROWS, 1)))
-            return fit_space(vector_MD, self.spec.metric, self.spec.components, self._lengths()).tensors()
+            asked = None
+            if self.queries is not None:
+                row_Q = self._query_rows[1]
+                asked = torch.from_numpy(self.queries.take(row_Q[:: -(-len(row_Q) // _ASKED)]))
+            return fit_space(vector_MD, self.spec.metric, self.spec.components, self._lengths(), asked).tensors()
 
         return Space.from_tensors(self.spec.metric, self.source.dim, work.stage("space", made))
 

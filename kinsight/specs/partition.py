@@ -104,7 +104,8 @@ class PartitionSpec(Spec):
     components: int | None = Field(
         default=None,
         ge=1,
-        description="dimensions the lists are found in, the vectors' principal components; null: all of them",
+        description="dimensions the lists are found in: principal components, and last the length of what these leave "
+        "out; null: all of the vectors'",
     )
     queries: str | None = Field(
         default=None,

@@ -25,9 +25,9 @@ _SHORT, _LONG = 96, 256  # dimensions
 _REFINE: dict[tuple[str, bool], tuple[float, ...]] = {
     ("flat", False): (1.0, 1.5),
     ("flat", True): (3.0, 6.0),
-    ("sq8", True): (3.0, 6.0),
+    ("sq8", True): (2.0, 3.0, 4.0, 6.0),
     ("fastscan", False): (5.0, 9.0, 16.0),
-    ("fastscan", True): (6.0, 12.0, 20.0),
+    ("fastscan", True): (5.0, 8.0, 12.0, 20.0),
 }
 """Candidates tried, as multiples of the results, by payload and whether it holds components alone."""
 
@@ -56,9 +56,9 @@ class Kinsight(System):
         quickest in codes, or as they are; of long ones the components.
         """
         if dim > _LONG:
-            return [(96, 1, "sq8"), (128, 1, "sq8")]
-        short = (dim // 2, 1, "fastscan") if dim >= _SHORT else (None, 2, "flat")
-        return [(None, 1, "fastscan"), (None, 2, "fastscan"), short]
+            return [(96, 1, "sq8"), (64, 1, "sq8"), (128, 1, "sq8")]
+        short = [(dim * parts // 4, 1, "fastscan") for parts in (2, 3)] if dim >= _SHORT else [(None, 2, "flat")]
+        return [(None, 1, "fastscan"), (None, 2, "fastscan"), *short]
 
     @classmethod
     def knobs(cls, build: Settings, rows: int) -> list[Settings]:
