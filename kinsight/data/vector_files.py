@@ -58,12 +58,12 @@ class VectorFile:
             out_ND[here_B] = part_BD
         return out_ND
 
-    def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[tuple[int, np.ndarray]]:
-        """(number of the first row, float32 rows) in order."""
-        for start in range(0, self.count, rows):
-            part_BD = as_float32(self.rows(start, start + rows))
-            self._check(part_BD, np.arange(self._first + start, self._first + start + len(part_BD)))
-            yield start, part_BD
+    def blocks(self, rows: int = BLOCK_ROWS, *, start: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+        """(number of the first row, float32 rows) in order, from row `start` on."""
+        for first in range(start, self.count, rows):
+            part_BD = as_float32(self.rows(first, first + rows))
+            self._check(part_BD, np.arange(self._first + first, self._first + first + len(part_BD)))
+            yield first, part_BD
 
     def for_metric(self, metric: str) -> "VectorFile":
         """The same rows, zero vectors refused where they have no similarity."""

@@ -110,7 +110,7 @@ def _means(vector_ND: Tensor, list_N: Tensor, before_LD: Tensor, generator: torc
 
 def _split(centre_LD: Tensor, size_L: Tensor, empty_E: Tensor, spread: Tensor, generator: torch.Generator) -> None:
     """Empty lists take the place of full ones, a little to the side; in proportion to size above one, at random."""
-    weight_L = (size_L - 1).clamp_min(0).double().cpu()
+    weight_L = (size_L - 1).clamp_min(0).cpu().double()  # MPS has no float64
     if not weight_L.any():  # as many vectors as lists, some alike: nothing to divide
         return
     donor_E = torch.multinomial(weight_L, len(empty_E), replacement=True, generator=generator).to(centre_LD.device)

@@ -26,11 +26,11 @@ from kinsight.partition.artefact import HEADER, Partition, PartitionHeader
 from kinsight.partition.clusters import Clusters, balance, k_means
 from kinsight.partition.devices import devices_with
 from kinsight.partition.enough import decide_lists, held_of, refuse_few
+from kinsight.partition.exact import nearest_rows
 from kinsight.partition.fit import FitPlan, FitState, fit
 from kinsight.partition.measure import Truth
 from kinsight.partition.routers import Router, best_scale, from_clusters
 from kinsight.partition.space import Space, fit_space
-from kinsight.partition.truth import nearest_in_blocks
 from kinsight.partition.verdict import compare_with_start, draw_measured, print_measured, warn_if_in_vain
 from kinsight.partition.work import Work
 from kinsight.specs.load import as_tree, of
@@ -208,26 +208,25 @@ class Learning:
         held_row_H, sample_row_S = self._query_rows
         source = self.queries or self.source
 
-        def found(row_Q: np.ndarray, here: Space, k: int, name: str) -> tuple[Tensor, Tensor]:
-            query_QD = torch.from_numpy(source.take(row_Q)).to(self.device)
+        def found(row_Q: np.ndarray, here: Space, k: int, stage: str, shown: str) -> tuple[Tensor, Tensor]:
+            query_QD = torch.from_numpy(source.take(row_Q))
+            query_QR = here.queries(query_QD).to(self.device)  # lengths are summed in float64, which MPS has not
             own_Q = torch.from_numpy(row_Q) if self.queries is None else None
-            blocks = ((first, here.rows(torch.from_numpy(row_BD))) for first, row_BD in self.source.blocks())
-            with progress.task(name, len(self.source), "vectors") as task:
-                query_QR = here.queries(query_QD)
-                near_QK = nearest_in_blocks(
-                    query_QR, blocks, k, own_Q=own_Q, advance=task.advance, devices=self.devices
-                )
+            near_QK = nearest_rows(
+                work, stage, self.source, here, query_QR, k, own_Q=own_Q, devices=self.devices, shown=shown
+            )
             return query_QD, near_QK
 
         def made_held() -> dict[str, Tensor]:
             # measured by the metric, not by its principal components
-            query_QD, near_QK = found(held_row_H, space.whole, self._truth_k(_TRUTH), "held out")
+            query_QD, near_QK = found(held_row_H, space.whole, self._truth_k(_TRUTH), "held", "held out")
             kept_HD = query_QD[: min(len(held_row_H), MOST_HELD)]
             return {"query": space.queries(query_QD), "near": near_QK.int(), "held": kept_HD.float().clone()}
 
         def made_sample() -> dict[str, Tensor]:
             # in the components, where it is as many times quicker as they are fewer; targets need not be exact
-            query_QD, near_QK = found(sample_row_S, space, self._truth_k(self.spec.targets.neighbors), "neighbours")
+            k = self._truth_k(self.spec.targets.neighbors)
+            query_QD, near_QK = found(sample_row_S, space, k, "truth", "neighbours")
             return {"query": space.queries(query_QD), "near": near_QK.int()}
 
         held, sample = work.stage("held", made_held), work.stage("truth", made_sample)

@@ -3,8 +3,10 @@
 Shapes: Q queries, N vectors, K neighbours, D dimensions.
 """
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,6 +14,18 @@ from torch import Tensor
 from kinsight.neighbors.greatest import greatest
 
 _SCORES = 1 << 22  # held at once: 16 MB of float32, which caches hold
+_KEEP_S = 60.0  # between two times that a search under way is kept
+
+
+@dataclass(frozen=True)
+class Sought:
+    """Where a search stands. rows: how many it has looked at. best_QK: float32, scores of the nearest of them; row_QK:
+    int64, -1 for none; both where the queries are.
+    """
+
+    rows: int
+    best_QK: Tensor
+    row_QK: Tensor
 
 
 def nearest_in_blocks(
@@ -22,12 +36,16 @@ def nearest_in_blocks(
     own_Q: Tensor | None = None,
     advance: Callable[[int], None] | None = None,
     devices: Sequence[torch.device] = (),
+    begun: Sought | None = None,
+    keep: Callable[[Sought], None] | None = None,
 ) -> Tensor:
     """The k nearest by squared distance, int64 (Q, k), nearest first; -1 where there are fewer; where the queries are.
 
     blocks: (number of the first row, float32 rows), all vectors once, in any order. own_Q: int64, each query's own row,
     which does not count; -1 for none. Products in float32: of two equally near to its precision either may come first.
     advance: told the rows of each block. devices: that search, each for some of the queries; default: where these are.
+    keep: told every minute where the search stands. begun: what it was told, to go on with; `blocks` are then the
+    further ones.
     """
     places = devices or (query_QD.device,)
     own = [None] * len(places) if own_Q is None else own_Q.tensor_split(len(places))
@@ -35,14 +53,23 @@ def nearest_in_blocks(
         _Part(query_BD.to(place), k, None if own_B is None else own_B.to(place))
         for place, query_BD, own_B in zip(places, query_QD.tensor_split(len(places)), own, strict=True)
     ]
+    looked = 0
+    if begun is not None:
+        _go_on(parts, begun)
+        looked = begun.rows
+    kept = time.monotonic()
     with ThreadPoolExecutor(len(parts)) as threads:
         for first, row_ND in blocks:
             done = [threads.submit(part.look, first, row_ND) for part in parts[1:]]
             parts[0].look(first, row_ND)
             for each in done:
                 each.result()
+            looked += len(row_ND)
             if advance is not None:
                 advance(len(row_ND))
+            if keep is not None and time.monotonic() - kept >= _KEEP_S:
+                keep(_stand(parts, looked, query_QD.device))
+                kept = time.monotonic()
     return torch.cat([part.found().to(query_QD.device) for part in parts])
 
 
@@ -73,6 +100,18 @@ class _Part:
     def found(self) -> Tensor:
         """int64 (Q, k), nearest first."""
         return torch.where(self.best_QK == -torch.inf, -1, self.row_QK)
+
+
+def _stand(parts: Sequence[_Part], rows: int, place: torch.device) -> Sought:
+    best_QK, row_QK = (torch.cat([getattr(part, name).to(place) for part in parts]) for name in ("best_QK", "row_QK"))
+    return Sought(rows, best_QK, row_QK)
+
+
+def _go_on(parts: Sequence[_Part], begun: Sought) -> None:
+    sizes = [len(part.query_QD) for part in parts]
+    for part, best_BK, row_BK in zip(parts, begun.best_QK.split(sizes), begun.row_QK.split(sizes), strict=True):
+        part.best_QK.copy_(best_BK)
+        part.row_QK.copy_(row_BK)
 
 
 def _hide(score_BN: Tensor, own_B: Tensor) -> None:
