@@ -9,6 +9,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -104,7 +105,8 @@ def _epoch(
     state: FitState,
     after_step: Callable[[int, float], None] | None,
 ) -> float:
-    """One pass; the mean loss, or the first that is not finite."""
+    """One pass; the mean loss, or the first that is not finite. A function of state and plan, dropout included."""
+    _seed(plan, state.epoch)
     router.train()
     device = query_ND.device
     order_N = torch.randperm(len(query_ND), generator=torch.Generator().manual_seed(plan.seed + state.epoch))
@@ -130,6 +132,16 @@ def _epoch(
         if after_step is not None:
             after_step(len(row_B), loss.item())
     return total / steps
+
+
+def _seed(plan: FitPlan, epoch: int) -> None:
+    """Dropout draws from the generators of the devices: an epoch finds the same ones, whatever was before it."""
+    seeds = np.random.SeedSequence([plan.seed, epoch]).generate_state(1 + len(plan.devices))
+    torch.manual_seed(int(seeds[0]))
+    for device, seed in zip(plan.devices[1:], seeds[1:], strict=False):  # not all of them the same shares left out
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(int(seed))
 
 
 @torch.no_grad()

@@ -58,6 +58,7 @@ class Work:
         made = {name: each.detach().cpu() for name, each in make().items()}  # where those that were kept would be
         write_tensors(self._path(name), made)
         storage.remove(self._path(_begun(name)))
+        self.output.sync()  # of a remote output: a process that is killed leaves no more than this
         return made
 
     def begun(self, stage: str) -> dict[str, Tensor] | None:
@@ -76,7 +77,9 @@ class Work:
         try:
             tensors, metadata = read_tensors(path)
             story = json.loads(metadata[_STORY])
-            router = {name.removeprefix("router."): each for name, each in tensors.items() if name.startswith("router.")}
+            router = {
+                name.removeprefix("router."): each for name, each in tensors.items() if name.startswith("router.")
+            }
             state: dict[int, dict[str, Tensor]] = {}
             for name, each in tensors.items():
                 if name.startswith("optimizer."):
@@ -96,6 +99,7 @@ class Work:
         groups = state.optimizer.get("param_groups", [])
         story = {"epoch": state.epoch, "lr": state.lr, "losses": state.losses, "groups": groups}
         write_tensors(self._path("fit"), tensors, {_STORY: json.dumps(story)})
+        self.output.sync()
 
     def clear(self) -> None:
         """Forget everything."""

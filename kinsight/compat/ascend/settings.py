@@ -11,6 +11,7 @@ from kinsight.compat.flags import Values
 from kinsight.errors import DataError, SpecError
 from kinsight.partition.ratio import MOST_FUZZY
 from kinsight.progress import say, warn
+from kinsight.specs.flags import check as check_spec
 from kinsight.specs.partition import PartitionSpec
 
 MOST_SAMPLED = 1_000_000
@@ -99,24 +100,9 @@ def shape_of(values: Values) -> Shape:
 
 def spec_of(values: Values, shape: Shape, learn: str, count: int, device: torch.device) -> PartitionSpec:
     """The training's settings. count: learn vectors. Raises SpecError, DataError."""
-    if count < 8 * shape.lists:
-        raise DataError(
-            "partition.lists",
-            f"{count:,} learn vectors are too few for {shape.lists:,} lists: 8 are needed for each",
-            field=learn,
-            remedy=f"end --param_list with {count // 8:,} at most, or learn from more vectors"
-            if count >= 16
-            else "give 16 learn vectors at least",
-        )
     if shape.hidden and values["batch_size"] < 2:
         what = "must be 2 at least: the layers between are normalised over the vectors of a step"
         raise _wrong("batch_size", values["batch_size"], what)
-    if values["ftopk"] >= count:
-        raise _wrong("ftopk", values["ftopk"], f"there are {count:,} learn vectors alone")
-    if values["ftopk"] > 1000:
-        raise _wrong("ftopk", values["ftopk"], "at most 1000")
-    if values["niter"] > 1000:
-        raise _wrong("niter", values["niter"], "at most 1000")
     dropout = values["drop_prop"] if values["use_drop"] else 0.0
     if dropout and not shape.hidden:
         warn("--use_drop True: no effect on a --param_list without layers between")
@@ -138,7 +124,42 @@ def spec_of(values: Values, shape: Shape, learn: str, count: int, device: torch.
         "seed": values["seed"],
         "device": device.type,
     }
-    return PartitionSpec.model_validate(tree)
+    spec = _checked(tree)
+    _refuse_few(values, shape, learn, count)
+    return spec
+
+
+def _checked(tree: dict[str, Any]) -> PartitionSpec:
+    """By the bounds of a partition's settings, each of them named as the flag it is. Raises SpecError."""
+    try:
+        spec = check_spec(PartitionSpec, tree)
+    except SpecError as error:
+        path, _, fault = error.message.splitlines()[0].partition("=")
+        if path not in _FLAGS:
+            raise
+        raise SpecError("spec.value", fault, field=f"--{_FLAGS[path]}") from None
+    assert isinstance(spec, PartitionSpec)
+    return spec
+
+
+_FLAGS = {
+    "lists": "param_list", "cluster.iterations": "niter", "targets.neighbors": "ftopk", "fit.epochs": "epochs",
+    "fit.batch_size": "batch_size", "seed": "seed",
+}  # fmt: skip
+
+
+def _refuse_few(values: Values, shape: Shape, learn: str, count: int) -> None:
+    if count < 8 * shape.lists:
+        raise DataError(
+            "partition.lists",
+            f"{count:,} learn vectors are too few for {shape.lists:,} lists: 8 are needed for each",
+            field=learn,
+            remedy=f"end --param_list with {count // 8:,} at most, or learn from more vectors"
+            if count >= 16
+            else "give 16 learn vectors at least",
+        )
+    if values["ftopk"] >= count:
+        raise _wrong("ftopk", values["ftopk"], f"there are {count:,} learn vectors alone")
 
 
 def metric_of(values: Values) -> Literal["cosine", "l2"]:

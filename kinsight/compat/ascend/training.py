@@ -14,9 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-
 from kinsight import storage
 from kinsight.compat.ascend.log import Log
 from kinsight.errors import DataError, RunError, SpecError
@@ -25,7 +22,7 @@ from kinsight.partition.artefact import HEADER
 from kinsight.partition.fit import FitState
 from kinsight.partition.learn import PICTURE, Learning, Watch
 from kinsight.partition.verdict import draw_measured
-from kinsight.partition.work import Work
+from kinsight.partition.work import UNREADABLE, Work, read_tensors, write_tensors
 from kinsight.progress import say, warn
 from kinsight.specs.load import as_tree
 from kinsight.specs.partition import PartitionSpec
@@ -60,6 +57,7 @@ class Training:
         """Train, or go on, or give what was trained. Raises SpecError, DataError."""
         output = self.output
         output.pull(lambda name: name.startswith((f"{_EPOCHS}/", "work/")))
+        storage.remove_left_aside(output.path / _EPOCHS)
         same = self._is_same()
         if self.start and not same:
             raise SpecError(
@@ -114,7 +112,13 @@ class Training:
 
     def _before(self) -> dict[str, Any] | None:
         file = self.output.path / _TRAINING
-        return json.loads(file.read_text()) if file.exists() else None
+        if not file.exists():
+            return None
+        try:
+            return json.loads(file.read_text())
+        except ValueError:
+            warn(f"{file}: cannot be read; the training begins anew, with the lists and neighbours that are there")
+            return None
 
     def _is_same(self) -> bool:
         """Whether lists and neighbours that are there are of these data and settings."""
@@ -144,10 +148,9 @@ class Training:
         lr = self.spec.fit.lr
         assert lr is not None, "the flag has a default"
         try:
-            with safe_open(path, framework="pt") as file:
-                router = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
-                losses = json.loads(file.metadata()["losses"])
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            router, metadata = read_tensors(path)
+            losses = json.loads(metadata["losses"])
+        except UNREADABLE as error:
             what = f"is not whole: {error}"
             raise DataError("dcnet.epoch", what, field=str(path), remedy="give an earlier --start_epoch") from None
         last = Work(self.output, self._fixed, overwrite=True).fit_state()
@@ -159,12 +162,7 @@ class Training:
     def keep(self, state: FitState) -> None:
         """The network after an epoch."""
         path = self.output.path / _epoch_name(state.epoch)
-        storage.make_directory(path.parent)
-        aside = path.with_suffix(".aside")
-        with storage.local_errors(aside):
-            tensors = {name: each.cpu().contiguous() for name, each in state.router.items()}
-            save_file(tensors, aside, {"losses": json.dumps(state.losses)})
-            aside.replace(path)
+        write_tensors(path, state.router, {"losses": json.dumps(state.losses)})
         self.output.sync()
 
 
