@@ -28,6 +28,7 @@ _SCORES = 2**25  # of lists, held at once: 128 MB
 _TRAIN_PER_CODE = 64
 _SQ8_TRAIN = 100_000
 _QUERIES_AT_ONCE = 3  # each by one thread; faiss's default leaves that to who calls it, and takes one thread
+_MOSTLY = 0.5  # share of rows that can be found, from which on a query stops by mass as if it were all
 _BY_QUERY = 11  # one query after the other, candidates in a reservoir: with some dozens of them a third quicker
 
 
@@ -184,13 +185,18 @@ class Learned(Structure):
             if self._live_L is not None:
                 yield_BL.masked_fill_(self._live_L == 0, -torch.inf)
             top_BP, list_BP = greatest(yield_BL, probes)
-            if self.settings.mass is None or effort > 1 or self._live_L is not None:
+            if self.settings.mass is None or effort > 1 or self._few_live:
                 return list_BP.contiguous()
             # the share of the neighbours is without the price of the size: of all lists, and of those chosen
             whole_B1 = (yield_BL + self._log_size_L).logsumexp(1, keepdim=True)
             share_BP = (top_BP + self._log_size_L[list_BP] - whole_B1).exp()
             enough_BP = share_BP.cumsum(1) - share_BP >= self.settings.mass
             return list_BP.masked_fill_(enough_BP, -1).contiguous()
+
+    @property
+    def _few_live(self) -> bool:
+        """Whether so few rows can be found that the neighbours among them lie elsewhere than the router expects."""
+        return self._live_L is not None and int(self._live_L.sum()) < _MOSTLY * self.faiss.ntotal
 
     def _probes(self, effort: int) -> int:
         """How many lists a query looks into at most."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kinsight.indexing.untyped import faiss
 from kinsight.neighbors import Metric
+from kinsight.neighbors.greatest import greatest
 
 _LOWEST = float("-inf")
 
@@ -39,7 +40,7 @@ def refine(
         similarity_QR *= scale_N[row.clamp_min(0)]
     similarity_QR.masked_fill_(row < 0, _LOWEST)
     wanted = min(k, row.shape[1])
-    similarity_QK, place_QK = similarity_QR.topk(wanted, dim=1)
+    similarity_QK, place_QK = greatest(similarity_QR, wanted)
     row_QK = row.gather(1, place_QK)
     similarity_QK, row_QK = lower_rows_first(similarity_QK, row_QK)
     row_QK = row_QK.masked_fill(similarity_QK == _LOWEST, -1)

@@ -169,11 +169,16 @@ def _decide_learned(settings: LearnedIndex, partition: Partition) -> Tuned:
         subvectors=subvectors,
         copies=settings.copies if settings.copies.budget else None,
         recall=None if given else settings.recall or _RECALL,
-        nprobe=(settings.nprobe or max(1, lists if settings.mass else round(math.sqrt(lists) / 2))) if given else None,
+        nprobe=(settings.nprobe or _probes(lists, settings.mass)) if given else None,
         mass=settings.mass,
         refine=(settings.refine or _REFINE) if given else None,
         seed=settings.seed,
     )
+
+
+def _probes(lists: int, mass: float | None) -> int:
+    """Lists that a query looks into; by mass, at most: choosing among more costs more than they hold."""
+    return max(1, round(math.sqrt(lists) / 2)) if mass is None else min(lists, max(8, lists // 4))
 
 
 def _subvectors(dim: int) -> int:

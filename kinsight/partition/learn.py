@@ -220,8 +220,9 @@ class Learning:
         def made_held() -> dict[str, Tensor]:
             # measured by the metric, not by its principal components
             query_QD, near_QK = found(held_row_H, space.whole, self._truth_k(_TRUTH), "held", "held out")
-            kept_HD = query_QD[: min(len(held_row_H), MOST_HELD)]
-            return {"query": space.queries(query_QD), "near": near_QK.int(), "held": kept_HD.float().clone()}
+            kept_M = np.sort(np.random.default_rng([self.spec.seed, 4]).permutation(len(held_row_H))[:MOST_HELD])
+            kept_MD = query_QD[torch.from_numpy(kept_M).to(query_QD.device)]
+            return {"query": space.queries(query_QD), "near": near_QK.int(), "held": kept_MD.float().clone()}
 
         def made_sample() -> dict[str, Tensor]:
             # in the components, where it is as many times quicker as they are fewer; targets need not be exact
@@ -238,7 +239,7 @@ class Learning:
         query_SR = sample.query_QR.to(self.device)
         list_SKC = list_N[sample.near_QK[:, : spec.targets.neighbors]][:, :, None].to(self.device)
         here = clusters.to(self.device)
-        some = slice(0, 4096)
+        some = slice(None, None, -(-len(query_SR) // 4096))  # rows may stand in the order of what they show
         scale = best_scale(here, query_SR[some], list_SKC[some])
         hidden = spec.router.hidden if isinstance(spec.router, MlpRouter) else ()
         dropout = spec.router.dropout if isinstance(spec.router, MlpRouter) else 0.0

@@ -132,7 +132,8 @@ class LearnedIndex(Spec):
         default=None,
         gt=0,
         lt=1,
-        description="share of its neighbours, by the router's account, at which a query looks into no further list",
+        description="share of its neighbours, by the router's account, at which a query looks into no further list; "
+        "without nprobe it looks into a quarter of the lists at most",
     )
     refine: float | None = Field(
         default=None,

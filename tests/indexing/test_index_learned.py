@@ -117,6 +117,20 @@ def test_settings_given_are_used(made: Path, tmp_path: Path) -> None:
     assert (lists_of(more).looked_through(queries().numpy(), 20, 1, None).list_QP >= 0).sum() > counts.sum()
 
 
+def test_a_query_stops_by_mass_also_where_rows_were_deleted(made: Path, tmp_path: Path) -> None:
+    def looked_into() -> int:
+        index = Index.open(tmp_path / "index")
+        return int((lists_of(index).looked_through(queries().numpy(), 20, 1, None).list_QP >= 0).sum())
+
+    built(made, tmp_path / "index", mass=0.6)
+    before = looked_into()
+    delete({"index": str(tmp_path / "index"), "ids": ["0"]})
+    assert looked_into() <= 1.02 * before
+    delete({"index": str(tmp_path / "index"), "ids": [str(row) for row in range(1, int(0.6 * ROWS))]})
+    assert looked_into() > 2 * before  # of few rows the nearest lie further away than the router expects
+    assert Index.open(tmp_path / "index").settings.nprobe == max(8, LISTS // 4)
+
+
 def test_all_lists_are_exact(made: Path, tmp_path: Path) -> None:
     index = built(made, tmp_path / "index", nprobe=LISTS, refine=50, copies={"budget": 1.0})
     similarity_QK, true_QK = topk(queries(), torch.from_numpy(vectors(ROWS, 0)), 10, metric="l2")

@@ -187,6 +187,18 @@ def test_nothing_but_the_verdict_comes_from_vectors_held_out(components: int | N
     assert all(torch.equal(each, after.space.tensors()[name]) for name, each in before.space.tensors().items())
 
 
+def test_the_queries_that_settings_are_found_by_come_from_all_of_the_file(
+    spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vector_ND = vectors()
+    vector_ND[:, 0] = np.linspace(0, 100, len(vector_ND))  # as files are that were written class by class
+    np.save(spec["vectors"], vector_ND)
+    monkeypatch.setattr("kinsight.partition.learn.MOST_HELD", 60)
+    learn(spec)
+    place_H = Partition.load(spec["output"]).held_HD[:, 0]
+    assert len(place_H) == 60 and place_H.min() < 20 and place_H.max() > 80 and 35 < place_H.mean() < 65
+
+
 def test_what_was_learned_in_vain_is_said(spec: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     learn(spec | {"fit": {"epochs": 8}})
     assert "k-means scans" not in capsys.readouterr().err

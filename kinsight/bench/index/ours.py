@@ -6,6 +6,7 @@ them. Shapes: Q queries, D dimensions, K results, L lists, P lists of a query.
 
 import json
 import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 
 from kinsight.bench.index.store_key import key_of
-from kinsight.bench.index.system import LARGE, Counts, Settings, System, Task, members, steps
+from kinsight.bench.index.system import LARGE, Counts, Settings, Spent, System, Task, members, peak_mb, steps
 from kinsight.indexing import Index
 from kinsight.indexing import build as build_index
 from kinsight.indexing.learned import Learned
@@ -22,6 +23,7 @@ from kinsight.indexing.settings import Level
 from kinsight.partition import learn
 
 _SHORT, _LONG = 96, 256  # dimensions
+_SPENT = "spent.json"
 _REFINE: dict[tuple[str, bool], tuple[float, ...]] = {
     ("flat", False): (1.0, 1.5),
     ("flat", True): (3.0, 6.0),
@@ -70,8 +72,8 @@ class Kinsight(System):
     def efforts(cls, build: Settings, rows: int) -> Sequence[int]:
         return steps(1, max(8, build["lists"] // 4))
 
-    def build(self, build: Settings, seed: int, place: Path) -> None:
-        partition = self._partition(build, seed)
+    def build(self, build: Settings, seed: int, place: Path) -> Spent | None:
+        partition, before = self._partition(build, seed)
         index: dict[str, Any] = {"payload": build["payload"], "nprobe": 8, "refine": 4, "seed": seed}
         if build["copies"]:
             index["copies"] = {"budget": build["copies"]}
@@ -84,6 +86,7 @@ class Kinsight(System):
                 "output": str(place / "index"),
             }
         )
+        return before
 
     def load(self, build: Settings, place: Path) -> None:
         self.settings = build
@@ -119,11 +122,12 @@ class Kinsight(System):
         mass = 1 - (1 + effort / 2) ** -1.5 if by_mass else None
         return Level(recall=0, reached=0, nprobe=probes, mass=mass, refine=knob["refine"], scanned=0, cost=0)
 
-    def _partition(self, settings: Settings, seed: int) -> Path:
+    def _partition(self, settings: Settings, seed: int) -> tuple[Path, Spent | None]:
+        """Its folder, and what making it has cost, if it was there."""
         asked = {"components": settings["components"], "lists": settings["lists"], "seed": seed}
         place = self.task.work / f"partition-{key_of(asked)}"
-        if (place / "partition.json").exists():
-            return place
+        if (spent := place / _SPENT).exists():
+            return place, Spent(**json.loads(spent.read_text()))
         spec: dict[str, Any] = {
             "vectors": str(self.task.folder / "base.npy"),
             "output": str(place),
@@ -138,9 +142,10 @@ class Kinsight(System):
             log = self.task.folder / "log.npy"
             queries = len(np.load(log, mmap_mode="r", allow_pickle=False))
             spec |= {"queries": str(log), "held_out": max(100, min(2000, queries // 10))}
-        learn(spec)
-        (place / "asked.json").write_text(json.dumps(asked))
-        return place
+        started = time.perf_counter()
+        learn(spec, overwrite=True)
+        spent.write_text(json.dumps({"s": time.perf_counter() - started, "peak_mb": peak_mb()}))
+        return place, None
 
 
 class KinsightFlat(Kinsight):

@@ -94,7 +94,7 @@ def _write(folder: Path, parts: Parts, spec: BenchIndex) -> None:
     base_ND = np.ascontiguousarray(parts.base_ND, np.float32)
     count = min(spec.tune_queries, len(base_ND) // 4)
     if parts.log_PD is None:
-        own_T = np.sort(rng.choice(len(base_ND), count, replace=False))
+        own_T = rng.choice(len(base_ND), count, replace=False)
         learn_TD = base_ND[own_T]
     else:
         order_P = rng.permutation(len(parts.log_PD))

@@ -3,6 +3,8 @@
 Shapes: Q queries, K results, D dimensions.
 """
 
+import resource
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,6 +47,19 @@ class Counts:
     p95: float | None
 
 
+@dataclass(frozen=True)
+class Spent:
+    """On something that several builds share. peak_mb: of the process that made it."""
+
+    s: float
+    peak_mb: float
+
+
+def peak_mb() -> float:
+    """The most memory this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+
 class System(ABC):
     """One way to search. All methods are called in a process of its own, set to a number of threads."""
 
@@ -72,8 +87,8 @@ class System(ABC):
         """Efforts of a search, ascending; recall rises with them."""
 
     @abstractmethod
-    def build(self, build: Settings, seed: int, place: Path) -> None:
-        """Build it and write it to a folder that is there."""
+    def build(self, build: Settings, seed: int, place: Path) -> Spent | None:
+        """Build it and write it to a folder that is there; what an earlier build has already spent on it."""
 
     @abstractmethod
     def load(self, build: Settings, place: Path) -> None:

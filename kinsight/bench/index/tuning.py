@@ -43,7 +43,7 @@ def tune(spec: BenchIndex, store: Store, data: BenchSet, name: str) -> list[Cand
     again = spec.again == "tuning"
     with progress.task(f"{data.name} {name}: tuning", len(builds), "builds") as task:
         for build in builds:
-            asked = {"build": build, "targets": spec.targets, "seed": spec.seeds[0]}
+            asked = {"build": build, "targets": spec.targets, "seed": spec.seeds[0], "threads": spec.threads[0]}
             place = store.root / "tuned" / data.name / name / f"{key_of(asked)}.json"
             rows = store.once(place, again, lambda build=build: _tune_build(spec, store, data, name, build))
             found += [Candidate(**row) for row in rows]

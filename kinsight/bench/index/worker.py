@@ -8,7 +8,6 @@ Shapes: Q queries, D dimensions, K results.
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from kinsight.bench.index.system import System, Task, steps
+from kinsight.bench.index.system import System, Task, peak_mb, steps
 from kinsight.bench.index.systems import system
 from kinsight.bench.index.truth import K, recall_at_10
 from kinsight.errors import RunError
@@ -110,10 +109,10 @@ class _Side:
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
         started = time.perf_counter()
-        self._new().build(build, seed, beside)
-        seconds = time.perf_counter() - started
-        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
-        (beside / "built.json").write_text(json.dumps({"build_s": seconds, "build_peak_mb": peak_mb}))
+        before = self._new().build(build, seed, beside)
+        seconds = time.perf_counter() - started + (before.s if before else 0)
+        peak = max(peak_mb(), before.peak_mb if before else 0)
+        (beside / "built.json").write_text(json.dumps({"build_s": seconds, "build_peak_mb": peak}))
         beside.rename(folder)
         return {}
 
