@@ -3,6 +3,7 @@
 Shapes: Q queries, L lists, N vectors, C lists of a vector at most, K true neighbours, P numbers of lists looked into.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from torch import Tensor
 from kinsight.partition.clusters import Clusters
 from kinsight.partition.routers import Router
 
+RECALLS = (0.9, 0.95, 0.99)
+"""That costs are told for."""
 PROBES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128, 192, 256)
 _AT_ONCE = 2048
 
@@ -41,8 +44,19 @@ class Curve:
         return float(np.interp(scanned, self.scanned, self.recall, left=np.nan, right=np.nan))
 
     def scanned_for(self, recall: float) -> float:
-        """Entries scanned at a recall, between two rows; NaN where it is not reached, or by the first row already."""
-        return float(np.interp(recall, self.recall, self.scanned, left=np.nan, right=np.nan))
+        """Entries scanned at a recall, as `first_reached`; NaN where it is not reached."""
+        found = first_reached(self.scanned, self.recall, recall)
+        return math.nan if found is None else found
+
+
+def first_reached(scanned_P: np.ndarray, recall_P: np.ndarray, wanted: float) -> float | None:
+    """What is scanned where a recall is reached first: between two rows; at the first row where that is enough already,
+    since no search looks into less than one list; None where no row reaches it.
+    """
+    if recall_P[0] >= wanted:
+        return float(scanned_P[0])
+    rising_P = np.maximum.accumulate(recall_P)
+    return None if rising_P[-1] < wanted else float(np.interp(wanted, rising_P, scanned_P))
 
 
 def sizes(list_NC: Tensor, lists: int) -> Tensor:

@@ -3,14 +3,15 @@
 Shapes: Q queries, N vectors, L lists, K neighbours.
 """
 
+import math
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from kinsight import storage
 from kinsight.partition.artefact import Partition, PartitionHeader
 from kinsight.partition.measure import (
+    RECALLS,
     Curve,
     Truth,
     by_distance,
@@ -25,7 +26,6 @@ from kinsight.partition.plots import Series, pareto
 from kinsight.progress import warn
 
 DEPTHS = (1, 10, 100)
-RECALLS = (0.9, 0.95, 0.99)
 _JUDGED = 0.95
 
 
@@ -105,4 +105,4 @@ def print_measured(header: PartitionHeader) -> None:
 
 
 def _or_none(value: float) -> float | None:
-    return None if torch.tensor(value).isnan() else round(value, 6)
+    return None if math.isnan(value) else round(value, 6)

@@ -32,7 +32,8 @@ def test_between_rows_and_beyond_them() -> None:
     found = Curve(np.array([1, 2]), np.array([100.0, 200.0]), np.array([0.0, 0.0]), np.array([0.8, 0.9]))
     assert found.recall_at(150) == pytest.approx(0.85)
     assert found.scanned_for(0.85) == pytest.approx(150)
-    assert np.isnan(found.recall_at(50)) and np.isnan(found.scanned_for(0.95)) and np.isnan(found.scanned_for(0.5))
+    assert np.isnan(found.recall_at(50)) and np.isnan(found.scanned_for(0.95))
+    assert found.scanned_for(0.5) == found.scanned_for(0.8) == 100  # one list at least is looked into
 
 
 def test_imbalance() -> None:
