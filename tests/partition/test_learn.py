@@ -2,6 +2,7 @@
 
 import json
 import resource
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +194,7 @@ def test_the_queries_that_settings_are_found_by_come_from_all_of_the_file(
     vector_ND = vectors()
     vector_ND[:, 0] = np.linspace(0, 100, len(vector_ND))  # as files are that were written class by class
     np.save(spec["vectors"], vector_ND)
-    monkeypatch.setattr("kinsight.partition.learn.MOST_HELD", 60)
+    monkeypatch.setattr(sys.modules[Learning.__module__], "MOST_HELD", 60)
     learn(spec)
     place_H = Partition.load(spec["output"]).held_HD[:, 0]
     assert len(place_H) == 60 and place_H.min() < 20 and place_H.max() > 80 and 35 < place_H.mean() < 65

@@ -58,7 +58,7 @@ class Kinsight(System):
         quickest in codes, or as they are; of long ones the components.
         """
         if dim > _LONG:
-            return [(96, 1, "sq8"), (64, 1, "sq8"), (128, 1, "sq8")]
+            return [(96, 1, "sq8"), (64, 1, "sq8"), (128, 1, "sq8"), (128, 1, "fastscan")]
         short = [(dim * parts // 4, 1, "fastscan") for parts in (2, 3)] if dim >= _SHORT else [(None, 2, "flat")]
         return [(None, 1, "fastscan"), (None, 2, "fastscan"), *short]
 
