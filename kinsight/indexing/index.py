@@ -187,6 +187,10 @@ class Index:
         """Ids of the items that searches find, in the order of their rows."""
         return self._items.live_ids()
 
+    def live_uris(self) -> pa.ChunkedArray:
+        """Addresses of the items that searches find, in the order of their rows."""
+        return self._items.live_column("uri", pa.string())
+
     def label_sizes(self) -> dict[str, int]:
         """How many items each label has, of those that searches find; counted once."""
         return self._items.label_sizes

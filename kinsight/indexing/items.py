@@ -67,14 +67,17 @@ class Items:
 
     def live_ids(self) -> pa.ChunkedArray:
         """Ids of rows that still count, in order."""
-        column = pa.chunked_array([chunk for table in self._tables for chunk in table["id"].chunks], self.id_type)
+        return self.live_column("id", self.id_type)
+
+    def live_column(self, name: str, kind: pa.DataType) -> pa.ChunkedArray:
+        """One column, of this type, of the rows that still count, in order; no other is read."""
+        column = pa.chunked_array([chunk for table in self._tables for chunk in table[name].chunks], kind)
         return column if self._live_N.all() else column.filter(pa.array(self._live_N))
 
     @cached_property
     def label_sizes(self) -> dict[str, int]:
         """How many live rows each label has; rows without one are left out."""
-        column = pa.chunked_array([chunk for table in self._tables for chunk in table["label"].chunks], pa.string())
-        counted = pc.value_counts(column if self._live_N.all() else column.filter(pa.array(self._live_N)))
+        counted = pc.value_counts(self.live_column("label", pa.string()))
         return {one["values"]: one["counts"] for one in counted.to_pylist() if one["values"]}
 
     @cached_property

@@ -164,8 +164,7 @@ def add(spec: IndexAdd | Mapping[str, Any]) -> str:
 
 def _warn_of_copies(index: Index, stream: EmbeddingStream) -> None:
     """Running numbers say nothing of an image that is in the index already; its address does."""
-    rows = np.setdiff1d(np.arange(index.num_rows), index.dead_rows())
-    there, added = index.items(rows)["uri"], stream.column("uri").cast(pa.string())
+    there, added = index.live_uris(), stream.column("uri").cast(pa.string())
     there = there.filter(pc.not_equal(there, ""))  # null is left out, too
     if copies := pc.sum(pc.is_in(added, value_set=pc.unique(there))).as_py():
         progress.warn(

@@ -29,6 +29,7 @@ from kinsight.partition import Partition
 from kinsight.specs.index import IndexKind, LearnedIndex
 from kinsight.specs.index_rewrite import IndexMerge
 from kinsight.specs.load import of
+from kinsight.specs.stored import lenient
 
 
 @dataclass(frozen=True)
@@ -175,8 +176,14 @@ def _as_built(header: IndexHeader) -> IndexKind:
     """The settings an index was built with, those left open still open; its own where it does not say."""
     given = header.spec.get("index")
     if not isinstance(given, dict) or given.get("kind") != header.kind:
-        given = {**header.structure, "kind": header.kind}
-    return TypeAdapter(IndexKind).validate_python(given)
+        given = {name: value for name, value in header.structure.items() if value is not None} | {"kind": header.kind}
+        if given.get("recall") is not None:
+            given = {name: value for name, value in given.items() if name not in _FOUND}
+    return lenient(TypeAdapter(IndexKind).validate_python, given)
+
+
+_FOUND = ("nprobe", "mass", "refine")
+"""By a recall asked for, so never given with it."""
 
 
 def _partition(wanted: IndexKind, first: Index) -> Partition | None:

@@ -9,6 +9,7 @@ from kinsight import progress
 from kinsight.errors import SpecError
 from kinsight.partition import Partition
 from kinsight.specs.index import CopiesSpec, FlatIndex, HnswIndex, IndexKind, IvfIndex, IvfPqIndex, LearnedIndex
+from kinsight.specs.stored import lenient
 
 
 class Level(BaseModel):
@@ -89,7 +90,8 @@ def decide(settings: IndexKind, count: int, dim: int, partition: Partition | Non
 
 def stored_settings(kind: str, tree: dict) -> Settings:
     """Settings as an index's header holds them. Raises ValidationError."""
-    return TypeAdapter(Annotated[Settings, Field(discriminator="kind")]).validate_python({**tree, "kind": kind})
+    validate = TypeAdapter(Annotated[Settings, Field(discriminator="kind")]).validate_python
+    return lenient(validate, {**tree, "kind": kind})
 
 
 def describe(settings: Settings) -> str:

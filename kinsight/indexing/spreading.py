@@ -12,11 +12,10 @@ from torch import Tensor
 from kinsight import progress
 from kinsight.indexing.learned import Learned
 from kinsight.indexing.settings import Level
-from kinsight.partition.copies import Candidates, by_misses, by_rule, place
+from kinsight.partition.copies import MISS_NEIGHBORS, Candidates, by_misses, by_rule, place
 from kinsight.specs.index import CopiesSpec
 
 _AT_ONCE = 4096
-_NEIGHBORS = 20  # of a vector, by whose lists it is decided which searches miss it
 _NEIGHBOR_LISTS = 0.05  # share of the lists they are sought in
 
 Vectors = Callable[[int, int], np.ndarray]
@@ -78,11 +77,11 @@ def _neighbors(structure: Learned, vector_BD: np.ndarray, first: int) -> Tensor:
     lists = structure.faiss.nlist
     probes = min(lists, max(4, round(_NEIGHBOR_LISTS * lists)))
     wide = structure.at(Level(recall=0, reached=0, nprobe=probes, refine=1, scanned=0, cost=0))
-    near_BK = torch.from_numpy(wide.candidates(vector_BD, _NEIGHBORS + 1, 1, None))
+    near_BK = torch.from_numpy(wide.candidates(vector_BD, MISS_NEIGHBORS + 1, 1, None))
     own_B1 = torch.arange(first, first + len(vector_BD))[:, None]
     # the row itself goes behind all others, wherever it stands among its equals
     order_BK = ((near_BK == own_B1) | (near_BK < 0)).int().argsort(dim=1, stable=True)
-    near_BK = torch.where(near_BK == own_B1, -1, near_BK).gather(1, order_BK)[:, :_NEIGHBORS]
+    near_BK = torch.where(near_BK == own_B1, -1, near_BK).gather(1, order_BK)[:, :MISS_NEIGHBORS]
     repeated_BK = (near_BK[:, :, None] == near_BK[:, None, :]).tril(-1).any(2)  # with copies, a row comes several times
     return near_BK.masked_fill(repeated_BK, -1)
 

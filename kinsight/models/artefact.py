@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
@@ -19,6 +19,7 @@ from kinsight.models.state import State
 from kinsight.models.thresholds import Thresholds
 from kinsight.specs.data import ImageSpec
 from kinsight.specs.model import ModelSpec
+from kinsight.specs.stored import lenient
 
 FORMAT = "kinsight-model-bundle"
 VERSION = 2
@@ -29,8 +30,6 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: lambda content: {**content, "task": "metric"},  # there was no other
 }
 Task = Literal["metric", "classification", "multilabel"]
-
-_Model = TypeVar("_Model", bound=BaseModel)
 
 
 class BundleHeader(BaseModel):
@@ -72,10 +71,10 @@ class BundleHeader(BaseModel):
     spec: dict[str, Any] | None = None
 
     def model_spec(self) -> ModelSpec:
-        return _lenient(ModelSpec, self.model)
+        return lenient(ModelSpec.model_validate, self.model)
 
     def image_spec(self) -> ImageSpec:
-        return _lenient(ImageSpec, self.image)
+        return lenient(ImageSpec.model_validate, self.image)
 
     @property
     def content_hash(self) -> str:
@@ -234,28 +233,6 @@ def _bad_header(place: storage.Address, what: str) -> DataError:
         field=str(place.join(HEADER)),
         remedy="give the address of a bundle that Kinsight wrote",
     )
-
-
-def _lenient(model: type[_Model], data: dict[str, Any]) -> _Model:
-    """`data` as a spec, without the fields that it does not know. Raises ValidationError for anything else."""
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        unknown = [found["loc"] for found in error.errors() if found["type"] == "extra_forbidden"]
-        if not unknown:
-            raise
-        trimmed = json.loads(json.dumps(data))
-    for location in unknown:
-        _drop(trimmed, location)
-    return _lenient(model, trimmed)
-
-
-def _drop(data: Any, location: Sequence[str | int]) -> None:
-    """Remove the field at a pydantic location, whose steps also name the arms of unions."""
-    for step in location[:-1]:
-        if isinstance(data, dict) and step in data:
-            data = data[step]
-    data.pop(location[-1], None)
 
 
 def _serialized(state: State) -> bytes:

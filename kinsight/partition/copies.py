@@ -17,6 +17,8 @@ from kinsight.partition.routers import Router
 from kinsight.partition.space import Space
 
 MOST_COPIES = 5
+MISS_NEIGHBORS = 20
+"""Of a vector, by whose lists the rule `misses` decides which searches miss it."""
 _BLOCK = 4096
 _RESIDUAL_WEIGHT = 1.0
 

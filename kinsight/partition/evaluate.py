@@ -17,28 +17,29 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from kinsight import progress, storage
-from kinsight.data.stored import read_npy
 from kinsight.data.streaming import open_embeddings
-from kinsight.data.vector_files import VectorFile, open_vector_file
+from kinsight.data.vector_files import VectorFile
 from kinsight.errors import DataError, SpecError
 from kinsight.parallel.device import pick_device
 from kinsight.partition.artefact import Partition
 from kinsight.partition.clusters import Clusters, k_means
-from kinsight.partition.measure import by_distance, by_yield, probes_of
+from kinsight.partition.exact import nearest_rows
+from kinsight.partition.given import that_count, true_rows
+from kinsight.partition.measure import RECALLS, by_distance, by_yield, probes_of
 from kinsight.partition.plots import Series, pareto
 from kinsight.partition.space import Space
-from kinsight.partition.truth import nearest_in_blocks
-from kinsight.partition.variants import RECALLS, Exam, Near, Variant, homes, judged_by, measured, neighbours, spread
+from kinsight.partition.variants import Exam, Near, Variant, homes, judged_by, measured, neighbours, spread
 from kinsight.partition.work import Work
 from kinsight.specs.load import as_tree, of
 from kinsight.specs.partition import PartitionEvaluateSpec, PartitionSpec
+from kinsight.specs.stored import lenient
 
 RESULT, PICTURE = "evaluation.json", "evaluation.png"
 _NEAREST = 100
-_HDF5 = ("hdf5", "h5")
 
 
 def evaluate(spec: PartitionEvaluateSpec | Mapping[str, Any], *, overwrite: bool = False) -> dict[str, Any]:
@@ -85,17 +86,16 @@ def _told(spec: PartitionEvaluateSpec, partition: Partition, output: storage.Out
                 field=name,
                 remedy="give vectors of the same model",
             )
-    given = None if spec.truth is None else _rows(spec.truth, len(queries), len(base))
+    given = None if spec.truth is None else true_rows(spec.truth, len(queries), len(base))
     device, query_QD = pick_device(spec.device), torch.from_numpy(queries.take(np.arange(len(queries))))
     tree = {name: value for name, value in as_tree(spec).items() if name not in ("output", "device")}
     state = {"spec": tree, "vectors": _fingerprints(spec, partition, base, queries, given), "files": header.files}
     work = Work(output, state, overwrite=True)
     whole = _whole(partition.space, base)
-    truth_QK = _nearest(work, whole, base, query_QD, device) if given is None else given
-    some_Q = (truth_QK >= 0).any(1)
-    if not some_Q.all():
-        progress.warn(f"truth: {int((~some_Q).sum()):,} of {len(some_Q):,} queries have no true row; they do not count")
-    query_QD, truth_QK = query_QD[some_Q], truth_QK[some_Q]
+    if given is None or spec.truth is None:
+        truth_QK = _nearest(work, whole, base, query_QD, device)
+    else:
+        query_QD, truth_QK = that_count(query_QD, given, spec.truth)
     exam = Exam(base, partition.space, whole, query_QD, truth_QK, spec.identity, spec.probes, device)
     rows = [measured(each, exam, _probes(spec, each.lists)) for each in _variants(spec, partition, exam, work)]
     return {
@@ -116,10 +116,22 @@ def _fingerprints(
     found = [base.fingerprint(), queries.fingerprint()]
     if given is not None:
         found.append([hashlib.sha256(given.numpy().tobytes()).hexdigest()])
-    address = spec.vectors or PartitionSpec.model_validate(partition.header.spec).vectors
-    if max(spec.budgets) > 0 and (spec.vectors is not None or storage.exists(address)):
-        found.append(open_embeddings(address).rows.fingerprint())
+    if max(spec.budgets) > 0:
+        address = spec.vectors or _made_by(partition).vectors
+        if spec.vectors is not None or storage.exists(address):
+            found.append(open_embeddings(address).rows.fingerprint())
     return found
+
+
+def _made_by(partition: Partition) -> PartitionSpec:
+    """The settings it was learned with."""
+    try:
+        return lenient(PartitionSpec.model_validate, partition.header.spec)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        what = f"does not say how it was learned: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        remedy = "learn it again, or leave further copies out: --budgets 0"
+        raise DataError("partition.spec", what, field="partition", remedy=remedy) from None
 
 
 def _variants(spec: PartitionEvaluateSpec, partition: Partition, exam: Exam, work: Work) -> list[Variant]:
@@ -136,7 +148,7 @@ def _variants(spec: PartitionEvaluateSpec, partition: Partition, exam: Exam, wor
     budgets = sorted({budget for budget in spec.budgets if budget > 0})
     near = None
     if budgets and "misses" in spec.copies:
-        kept = work.stage("near", lambda: _plain(neighbours(exam.base, exam.whole, spec.sample, spec.seed, device)))
+        kept = work.stage("near", lambda: _plain(neighbours(work, "near", exam, spec.sample, spec.seed)))
         near = Near(kept["row"].long(), kept["near"].long())
     for rule in dict.fromkeys(spec.copies) if budgets else ():
         spreads = spread(rule, budgets, exam.base, partition, list_N, near, device)
@@ -165,7 +177,7 @@ def _k_means(
     spec: PartitionEvaluateSpec, partition: Partition, lists: int, work: Work, device: torch.device
 ) -> Clusters | None:
     """With more lists, from the vectors that the partition learned from, as it was begun; None where they are gone."""
-    made_by = PartitionSpec.model_validate(partition.header.spec)
+    made_by = _made_by(partition)
     address = spec.vectors or made_by.vectors
     if spec.vectors is None and not storage.exists(address):
         progress.warn(f"no k-means with {lists:,} lists: {address}, which the partition learned from, is not there")
@@ -208,10 +220,8 @@ def _nearest(work: Work, whole: Space, base: VectorFile, query_QD: Tensor, devic
     """The nearest rows of the base, int64 (Q, K)."""
 
     def made() -> dict[str, Tensor]:
-        blocks = ((first, whole.rows(torch.from_numpy(row_BD))) for first, row_BD in base.blocks())
-        with progress.task("exact neighbours", len(base), "vectors") as task:
-            number = min(_NEAREST, len(base))
-            near_QK = nearest_in_blocks(whole.queries(query_QD).to(device), blocks, number, advance=task.advance)
+        query_QR, k = whole.queries(query_QD).to(device), min(_NEAREST, len(base))
+        near_QK = nearest_rows(work, "truth", base, whole, query_QR, k, shown="exact neighbours")
         return {"near": near_QK.int()}
 
     return work.stage("truth", made)["near"].long()
@@ -223,32 +233,6 @@ def _whole(space: Space, base: VectorFile) -> Space:
         return space.whole
     longest = max(float(np.linalg.norm(row_BD.astype(np.float64), axis=1).max()) for _, row_BD in base.blocks())
     return Space(space.metric, space.dim, longest, None)
-
-
-def _rows(address: str, queries: int, base: int) -> Tensor:
-    """Rows of the base from a file, int64 (Q, K). Raises DataError."""
-    place = storage.Address.parse(address)
-    ending = place.name.lower().rpartition(".")[2]
-    if ending == "npy":
-        rows_QK = read_npy(place)
-    else:
-        file = open_vector_file(place, "neighbors" if ending in _HDF5 else None)
-        rows_QK = file.rows(0, len(file))
-    if rows_QK.ndim != 2 or rows_QK.dtype.kind not in "iu":
-        raise _bad(place, f"is {rows_QK.dtype} {rows_QK.shape}: expected whole numbers, a line for each query")
-    if len(rows_QK) != queries:
-        raise _bad(place, f"has {len(rows_QK):,} lines for {queries:,} queries")
-    rows_QK = rows_QK.astype(np.int64)
-    wrong_Q = ((rows_QK >= base) | (rows_QK < -1)).any(1)
-    if wrong_Q.any():
-        raise _bad(place, f"line {int(wrong_Q.argmax())} names a row that a base of {base:,} has not")
-    if not (rows_QK >= 0).any():
-        raise _bad(place, "no query has a true row")
-    return torch.from_numpy(np.ascontiguousarray(rows_QK))
-
-
-def _bad(place: storage.Address, what: str) -> DataError:
-    return DataError("partition.truth", what, field=str(place), remedy="give rows of this base, a line for each query")
 
 
 def _probes(spec: PartitionEvaluateSpec, lists: int) -> list[int]:

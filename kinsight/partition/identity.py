@@ -6,12 +6,13 @@ nearest vector in these lists is a true row (top-1).
 Memory: the base is read in parts of 1 GB, a million rows at most, and again for top-1; a part is held three times.
 Of each of its N vectors there remain its list, F further lists, their gain and their place in the order of copies:
 4 + 16 F bytes, half as much again while they are sorted. Q queries that look into P lists: 24 bytes for each of Q times
-P, and 12 for each query and cell of the table.
+P, 12 for each query and cell of the table, and while top-1 is judged K for each of these; and of a pass of B queries,
+4 for each of its scores, B times L, beside what the network computes on the way.
 
 Shapes: Q queries, K true rows, N base vectors, L lists, P numbers of lists, S budgets of copies, R dimensions.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +26,10 @@ from kinsight.partition.artefact import Partition
 from kinsight.partition.clusters import Clusters
 from kinsight.partition.measure import by_distance, by_yield, curve, imbalance, ranked_lists, sizes
 from kinsight.partition.ratio import Further, copies_at, further, fuzzy_of, ranks
-from kinsight.partition.seek import Best, Visits, best_in_block, entries_of
+from kinsight.partition.seek import entries_of
 from kinsight.partition.space import Space
+from kinsight.partition.top1 import Looking, hits, parts, rows_found
 from kinsight.partition.work import Work
-
-_PART_BYTES, _PART_ROWS = 1 << 30, 1 << 20
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Route:
         """By the router: neighbours expected for each vector scanned."""
         router = partition.router.to(device).eval()
         clusters = partition.clusters.to(device)
-        return cls(partition.space, clusters, lambda size_L: by_yield(router, size_L.to(device)), router.multiply_adds)
+        cost = partition.space.multiply_adds + router.multiply_adds
+        return cls(partition.space, clusters, lambda size_L: by_yield(router, size_L.to(device)), cost)
 
     @classmethod
     def centres(cls, space: Space, centre_LR: Tensor, device: torch.device) -> "Route":
@@ -78,13 +79,10 @@ def judge(route: Route, base: VectorFile, asked: Asked, work: Work, device: torc
     plain_L = sizes(found.list_N, lists)
     query_QR = route.space.queries(asked.query_QD).to(device)
     order_QL = ranked_lists(route.score(plain_L), query_QR, asked.probes[-1], at_once=asked.at_once).cpu()
+    looking = Looking(base, route.space.whole, asked.query_QD, order_QL, asked.probes, device)
     rank_of = {fuzzy: ranks(found, fuzzy) for fuzzy in sorted({fuzzy_of(percent) for percent in asked.percents})}
-    found_QPS = [
-        _nearest(route, base, asked, found, rank_NF, order_QL, fuzzy, work, device)
-        for fuzzy, rank_NF in rank_of.items()
-    ]
-    row_QPS = torch.cat(found_QPS, 2)
-    hit_QPS = (row_QPS[..., None] == asked.truth_QK[:, None, None, :]).any(3) & (row_QPS >= 0)
+    row_QPS = torch.cat([_nearest(looking, asked, found, rank_NF, fuzzy, work) for fuzzy, rank_NF in rank_of.items()], 2)
+    hit_QPS = hits(row_QPS, asked.truth_QK)
     rows, stored = [], []
     for at, percent in enumerate(asked.percents):
         list_NC = copies_at(found, rank_of[fuzzy_of(percent)], percent)
@@ -105,12 +103,12 @@ def _assigned(route: Route, base: VectorFile, asked: Asked, work: Work, device: 
     fuzzy = max(fuzzy_of(percent) for percent in asked.percents)
     found = []
     with progress.task("assign", len(base), "vectors") as task:
-        for number, (start, stop) in enumerate(_parts(base)):
+        for number, (start, stop) in enumerate(parts(base)):
 
             def made(start: int = start, stop: int = stop) -> dict[str, Tensor]:
                 row_BD = torch.from_numpy(base.take(np.arange(start, stop)))
                 row_BR = route.space.rows(row_BD).to(device)
-                each = further(row_BR, route.clusters, fuzzy=fuzzy, cosine=route.space.metric == "cosine")
+                each = further(row_BR, route.clusters, fuzzy=fuzzy, cosine=route.space.ranks_by_product)
                 return {"list": each.list_N, "other": each.other_NF, "gain": each.gain_NF}
 
             kept = work.stage(f"assign-{number:04}", made)
@@ -119,35 +117,12 @@ def _assigned(route: Route, base: VectorFile, asked: Asked, work: Work, device: 
     return Further.joined(found)
 
 
-def _nearest(
-    route: Route, base: VectorFile, asked: Asked, found: Further, rank_NF: Tensor, order_QL: Tensor, fuzzy: int,
-    work: Work, device: torch.device,
-) -> Tensor:  # fmt: skip
+def _nearest(looking: Looking, asked: Asked, found: Further, rank_NF: Tensor, fuzzy: int, work: Work) -> Tensor:
     """The row found for each query, number of lists and budget that considers as many lists: int64 (Q, P, S)."""
-    whole = route.space.whole
-    query_QR = whole.queries(asked.query_QD).to(device)
+    base = looking.base
     taken = [round(percent * len(base)) for percent in asked.percents if fuzzy_of(percent) == fuzzy]
-    visits = Visits.of(order_QL, asked.probes)
-    shape = (len(asked.probes), len(taken))
-    best = Best.none(len(query_QR), *shape)
-    with progress.task("top-1", len(base), "vectors") as task:
-        for number, (start, stop) in enumerate(_parts(base)):
 
-            def made(start: int = start, stop: int = stop) -> dict[str, Tensor]:
-                row_BR = whole.rows(torch.from_numpy(base.take(np.arange(start, stop)))).to(device)
-                here = slice(start, stop)
-                other_NF = found.other_NF[here, : rank_NF.shape[1]]
-                entries = entries_of(found.list_N[here], other_NF, rank_NF[here], taken)
-                each = best_in_block(query_QR, visits, row_BR, start, entries, shape)
-                return {"score": each.score_QPS, "row": each.row_QPS}
+    def entries(here: slice) -> tuple[Tensor, ...]:
+        return entries_of(found.list_N[here], found.other_NF[here, : rank_NF.shape[1]], rank_NF[here], taken)
 
-            kept = work.stage(f"top1-{fuzzy}-{number:04}", made)
-            best.take(Best(kept["score"], kept["row"]))
-            task.advance(stop - start)
-    return best.summed()
-
-
-def _parts(base: VectorFile) -> Iterator[tuple[int, int]]:
-    step = min(_PART_ROWS, max(1 << 16, _PART_BYTES // (4 * base.dim)))
-    for start in range(0, len(base), step):
-        yield start, min(start + step, len(base))
+    return rows_found(looking, len(taken), entries, stage=lambda name, made: work.stage(f"top1-{fuzzy}-{name}", made))

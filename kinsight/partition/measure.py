@@ -16,6 +16,7 @@ from kinsight.partition.routers import Router
 
 RECALLS = (0.9, 0.95, 0.99)
 """That costs are told for."""
+Numbers = Sequence[float] | np.ndarray
 PROBES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128, 192, 256)
 _AT_ONCE = 2048
 
@@ -49,7 +50,7 @@ class Curve:
         return math.nan if found is None else found
 
 
-def first_reached(scanned_P: np.ndarray, recall_P: np.ndarray, wanted: float) -> float | None:
+def first_reached(scanned_P: Numbers, recall_P: Numbers, wanted: float) -> float | None:
     """What is scanned where a recall is reached first: between two rows; at the first row where that is enough already,
     since no search looks into less than one list; None where no row reaches it.
     """

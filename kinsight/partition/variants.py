@@ -15,17 +15,15 @@ from kinsight import progress
 from kinsight.data.vector_files import VectorFile
 from kinsight.partition.artefact import Partition
 from kinsight.partition.clusters import Clusters
-from kinsight.partition.copies import Candidates, by_misses, by_rule, place
-from kinsight.partition.measure import curve, imbalance, ranked_lists, sizes
+from kinsight.partition.copies import MISS_NEIGHBORS, Candidates, by_misses, by_rule, place
+from kinsight.partition.exact import nearest_rows
+from kinsight.partition.measure import RECALLS, curve, first_reached, imbalance, ranked_lists, sizes
 from kinsight.partition.ratio import Further, copies_at, further, fuzzy_of, ranks
 from kinsight.partition.routers import Router
-from kinsight.partition.seek import Best, Visits, best_in_block, entries_of
+from kinsight.partition.seek import entries_of
 from kinsight.partition.space import Space
-from kinsight.partition.truth import nearest_in_blocks
-
-NEIGHBORS = 20  # of a vector, for the rule `misses`
-RECALLS = (0.9, 0.95, 0.99)
-_MOST_VISITS = 1 << 20
+from kinsight.partition.top1 import Looking, hits, rows_found
+from kinsight.partition.work import Work
 
 
 @dataclass(frozen=True)
@@ -110,17 +108,15 @@ class Near:
     near_SK: Tensor
 
 
-def neighbours(base: VectorFile, whole: Space, sample: int, seed: int, device: torch.device) -> Near:
-    """Of all vectors, or of as many as `sample`."""
-    row_S = np.arange(len(base))
+def neighbours(work: Work, stage: str, exam: "Exam", sample: int, seed: int) -> Near:
+    """Of all vectors of the base, or of as many as `sample`, each as a query. stage: that they are part of."""
+    base, row_S = exam.base, np.arange(len(exam.base))
     if sample < len(base):
         row_S = np.sort(np.random.default_rng([seed, 4]).choice(len(base), sample, replace=False))
-    query_SR = whole.rows(torch.from_numpy(base.take(row_S))).to(device)
-    blocks = ((first, whole.rows(torch.from_numpy(row_BD))) for first, row_BD in base.blocks())
+    query_SR = exam.whole.queries(torch.from_numpy(base.take(row_S))).to(exam.device)
     own_S = torch.from_numpy(row_S)
-    with progress.task("neighbours", len(base), "vectors") as task:
-        number = min(NEIGHBORS, len(base) - 1)
-        near_SK = nearest_in_blocks(query_SR, blocks, number, own_Q=own_S.to(device), advance=task.advance)
+    k = min(MISS_NEIGHBORS, len(base) - 1)
+    near_SK = nearest_rows(work, stage, base, exam.whole, query_SR, k, own_Q=own_S)
     return Near(own_S, near_SK.cpu())
 
 
@@ -160,7 +156,7 @@ def measured(variant: Variant, exam: Exam, probes: Sequence[int]) -> dict[str, A
     if exam.identity:
         told["top1"] = _top1(variant, exam, order_QL, probes)
     judged = judged_by(told)
-    told["scanned_for"] = {f"{recall:g}": _first_reached(told["scanned"], told[judged], recall) for recall in RECALLS}
+    told["scanned_for"] = {f"{each:g}": first_reached(told["scanned"], told[judged], each) for each in RECALLS}
     return told
 
 
@@ -173,27 +169,13 @@ def _depths(truth_QK: Tensor) -> dict[str, int]:
     return {f"recall@{k}": k for k in (1, 10, 100) if k <= truth_QK.shape[1]}
 
 
-def _first_reached(scanned: list[float], recall: list[float], wanted: float) -> float | None:
-    """Between two rows; at the first row where that is enough already; None where none is."""
-    if recall[0] >= wanted:
-        return scanned[0]
-    rising = np.maximum.accumulate(recall)
-    return None if rising[-1] < wanted else float(np.interp(wanted, rising, scanned))
-
-
 def _top1(variant: Variant, exam: Exam, order_QL: Tensor, probes: Sequence[int]) -> list[float]:
     """Share of queries whose nearest vector in so many lists is a true row."""
-    query_QR = exam.whole.queries(exam.query_QD).to(exam.device)
-    visits, shape = Visits.of(order_QL, probes), (len(probes), 1)
-    best = Best.none(len(query_QR), *shape)
+    looking = Looking(exam.base, exam.whole, exam.query_QD, order_QL, probes, exam.device)
     home_N, other_NF = variant.list_NC[:, 0], variant.list_NC[:, 1:]
-    with progress.task(f"top-1, {variant.name}", len(exam.base), "vectors") as task:
-        for first, row_BD in exam.base.blocks(_MOST_VISITS):
-            here = slice(first, first + len(row_BD))
-            row_BR = exam.whole.rows(torch.from_numpy(row_BD)).to(exam.device)
-            entries = entries_of(home_N[here], other_NF[here], torch.zeros_like(other_NF[here]).long(), [1])
-            best.take(best_in_block(query_QR, visits, row_BR, first, entries, shape))
-            task.advance(len(row_BD))
-    row_QP = best.summed()[:, :, 0]
-    hit_QP = (row_QP[..., None] == exam.truth_QK[:, None, :]).any(2) & (row_QP >= 0)
-    return hit_QP.double().mean(0).tolist()
+
+    def entries(here: slice) -> tuple[Tensor, ...]:
+        return entries_of(home_N[here], other_NF[here], torch.zeros_like(other_NF[here]).long(), [1])
+
+    row_QPS = rows_found(looking, 1, entries, shown=f"top-1, {variant.name}")
+    return hits(row_QPS, exam.truth_QK)[:, :, 0].double().mean(0).tolist()

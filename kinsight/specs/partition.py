@@ -11,7 +11,8 @@ def _refuse_idle(spec: Spec, names: tuple[str, ...], group: str, why: str) -> No
     """Raise ValueError for a setting that was changed though it takes no effect."""
     for name in names:
         if (value := getattr(spec, name)) != type(spec).model_fields[name].default:
-            raise ValueError(f"{group}.{name}={value}: has no effect: {why}")
+            shown = f"{group}.{name}" if group else name
+            raise ValueError(f"{shown}={value}: has no effect: {why}")
 
 
 class ClusterSpec(Spec):
@@ -155,7 +156,9 @@ class PartitionEvaluateSpec(Spec):
         description="rules by which vectors are put into further lists, as `copies.rule` of an index",
     )
     budgets: list[Annotated[float, Field(ge=0, le=5)]] = Field(
-        default=[0.0, 0.5, 1.0], min_length=1, description="further copies, of a vector on average; each with each rule"
+        default=[0.0, 0.5, 1.0],
+        min_length=1,
+        description="further copies, of a vector on average; each with each rule; of soar and air at most 1",
     )
     probes: list[Annotated[int, Field(ge=1)]] | None = Field(
         default=None, description="numbers of lists to look into; null: some from 1 to 256"
@@ -175,4 +178,16 @@ class PartitionEvaluateSpec(Spec):
     def _identity_is_given(self) -> "PartitionEvaluateSpec":
         if self.identity and self.truth is None:
             raise ValueError("identity: truth is needed; which rows are of one object cannot be computed")
+        return self
+
+    @model_validator(mode="after")
+    def _copies_are_made(self) -> "PartitionEvaluateSpec":
+        if not max(self.budgets):
+            why = "budgets=[0] makes no copies, and needs no k-means with more lists"
+            _refuse_idle(self, ("copies", "vectors", "sample"), "", why)
+        if "misses" not in self.copies:
+            _refuse_idle(self, ("sample",), "", "only the rule misses looks at neighbours")
+        for rule in ("soar", "air"):
+            if rule in self.copies and max(self.budgets) > 1:
+                raise ValueError(f"budgets={max(self.budgets):g}: {rule} gives each vector one further list")
         return self

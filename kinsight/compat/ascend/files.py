@@ -11,10 +11,9 @@ from torch import Tensor
 
 from kinsight import storage
 from kinsight.compat.flags import Values
-from kinsight.data.stored import read_npy
 from kinsight.data.vector_files import VectorFile, open_vector_file
 from kinsight.errors import DataError
-from kinsight.progress import warn
+from kinsight.partition.given import that_count, true_rows
 
 
 @dataclass(frozen=True)
@@ -41,18 +40,9 @@ def evaluation(values: Values, metric: str, dim: int, expected: str) -> Evaluati
     base, queries = (_vectors(place, metric) for place in places[:2])
     for each in (base, queries):
         check_dim(each, dim, expected)
-    truth_QK = _truth(places[2], len(queries), len(base))
-    query_QD = torch.from_numpy(queries.take(np.arange(len(queries))))
-    some_Q = (truth_QK >= 0).any(1)
-    if not some_Q.any():
-        raise DataError(
-            "dcnet.truth", "no query has a true row", field=str(places[2]), remedy="look at how it was made"
-        )
-    if not some_Q.all():
-        warn(f"{places[2]}: {int((~some_Q).sum()):,} of {len(some_Q):,} queries have no true row; they do not count")
-    return Evaluation(
-        name.replace("/", "_"), base, query_QD[some_Q], truth_QK[some_Q], [stamp(each) for each in places]
-    )
+    truth_QK = true_rows(places[2], len(queries), len(base))
+    query_QD, truth_QK = that_count(torch.from_numpy(queries.take(np.arange(len(queries)))), truth_QK, places[2])
+    return Evaluation(name.replace("/", "_"), base, query_QD, truth_QK, [stamp(each) for each in places])
 
 
 def check_dim(vectors: VectorFile, dim: int, expected: str) -> None:
@@ -86,23 +76,3 @@ def _place(values: Values, relative: str, flag: str) -> storage.Address:
             remedy="lay the data out as DATA_PATH/LEARN_NAME.npy and DATA_PATH/DATA_NAME/{base,query,gt}.npy",
         )
     return place
-
-
-def _truth(place: storage.Address, queries: int, base: int) -> Tensor:
-    truth_QK = read_npy(place)
-    if truth_QK.ndim != 2 or truth_QK.dtype.kind not in "iu" or not truth_QK.shape[1]:
-        raise _bad(place, f"is {truth_QK.dtype} {truth_QK.shape}", "write int64 rows of the base, a line per query")
-    if len(truth_QK) != queries:
-        raise _bad(place, f"has {len(truth_QK):,} lines for {queries:,} queries", "write a line per query")
-    truth_QK = truth_QK.astype(np.int64)
-    wrong_Q = ((truth_QK >= base) | (truth_QK < -1)).any(1)
-    if wrong_Q.any():
-        line = int(wrong_Q.argmax())
-        odd = truth_QK[line][(truth_QK[line] >= base) | (truth_QK[line] < -1)][0]
-        what = f"line {line} names row {odd} of a base of {base:,}"
-        raise _bad(place, what, "give the base.npy that gt.npy was made for; -1 stands for none")
-    return torch.from_numpy(np.ascontiguousarray(truth_QK))
-
-
-def _bad(place: storage.Address, what: str, remedy: str) -> DataError:
-    return DataError("dcnet.truth", what, field=str(place), remedy=remedy)
