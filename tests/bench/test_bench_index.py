@@ -216,6 +216,7 @@ def test_the_bench_measures_all_and_goes_on(made: Path, tmp_path: Path, capsys: 
     assert [row["partition"] for row in found["lists"]] == ["learned", "k-means"]
     assert all(row["entries@0.9"] is None or row["entries@0.9"] < 3000 for row in found["lists"])
     assert [row["stored"] for row in found["lists"] if row["copies"] == 0.5] == [pytest.approx(1.5, abs=0.01)]
+    assert all(1 <= row["imbalance"] < 5 and 0 < row["recall@1, 2%"] <= 1 for row in found["lists"])
     for picture in ("speed", "cost"):
         assert (tmp_path / f"{picture}-mixture-1m.png").read_bytes()[:4] == b"\x89PNG"
     assert json.loads((tmp_path / "results.json").read_text())["sets"][0]["speed"] == found["speed"]

@@ -99,9 +99,11 @@ def at_recall(points: Sequence[tuple[float, float]], target: float) -> float | N
 def lists_table(name: str, rows: Sequence[dict[str, Any]]) -> Table:
     """Entries scanned: ours against k-means with as many lists, and with as much storage."""
     keys = [key for key in rows[0] if key.startswith(("entries@", "recall@"))] if rows else []
-    table = _new(f"{name}: entries scanned, copies counted", "lists", "partition", "copies", "seed", *keys)
+    shape = ("stored", "imbalance")
+    table = _new(f"{name}: entries scanned, copies counted", "lists", "partition", "copies", "seed", *keys, *shape)
     for row in rows:
         found = [_number(row[key]) if key.startswith("entries") else _recall(row[key]) for key in keys]
+        found += [f"{row[key]:.2f}" for key in shape]
         table.add_row(f"{row['lists']:,}", row["partition"], f"{row['copies']:g}", str(row["seed"]), *found)
     return table
 

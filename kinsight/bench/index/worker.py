@@ -150,17 +150,21 @@ class _Side:
         """Entries scanned at a recall, and recall at a share of the rows scanned, whatever a list holds of a vector."""
         import torch  # three seconds that the peers' processes save
 
-        from kinsight.partition.measure import curve
+        from kinsight.partition.measure import curve, imbalance, sizes
 
         assert self._system is not None
         order_QP, list_NC = self._system.routes(self._query_QD, most)
         number = max(int(order_QP.max()), int(list_NC.max())) + 1
         probes = steps(1, most)
         near_QK = torch.from_numpy(self._near_QM[:, :K].astype(np.int64))
-        found = curve(torch.from_numpy(order_QP), torch.from_numpy(list_NC), near_QK, probes, number)
+        member_NC = torch.from_numpy(list_NC)
+        found = curve(torch.from_numpy(order_QP), member_NC, near_QK, probes, number)
+        first = curve(torch.from_numpy(order_QP), member_NC, near_QK[:, :1], probes, number)
         entries = {f"entries@{target:g}": found.scanned_for(target) for target in targets}
         recalls = {f"recall@{100 * share:g}%": found.recall_at(share * self._task.rows) for share in shares}
-        return {**entries, **recalls, "stored": float((list_NC >= 0).sum() / len(list_NC))}
+        firsts = {f"recall@1, {100 * share:g}%": first.recall_at(share * self._task.rows) for share in shares}
+        shape = {"stored": float((list_NC >= 0).sum() / len(list_NC)), "imbalance": imbalance(sizes(member_NC, number))}
+        return {**entries, **recalls, **firsts, **shape}
 
     def _new(self) -> System:
         return system(self._name)(self._task, self._threads)
