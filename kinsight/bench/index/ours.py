@@ -46,7 +46,7 @@ class Kinsight(System):
     @classmethod
     def builds(cls, rows: int, dim: int, effort: str) -> list[Settings]:
         root = 2 ** round(math.log2(2 * math.sqrt(rows)))
-        ways = cls.ways(dim)[: 1 if effort == "quick" else None]
+        ways = cls.ways(dim)[: 1 if effort == "quick" else 2 if rows > LARGE else None]
         return [
             {"components": components, "lists": max(16, int(times * root)), "payload": payload, "copies": 0.0}
             for components, times, payload in ways
@@ -137,7 +137,7 @@ class Kinsight(System):
             "seed": seed,
         }
         if self.task.rows > LARGE:
-            spec["targets"] = {"sample": 100_000}
+            spec["targets"] = {"sample": 50_000}
         if self.task.has_log:
             log = self.task.folder / "log.npy"
             queries = len(np.load(log, mmap_mode="r", allow_pickle=False))
