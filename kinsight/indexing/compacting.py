@@ -37,7 +37,7 @@ def compact(spec: IndexCompact | Mapping[str, Any]) -> str:
     """
     spec = of(IndexCompact, spec)
     place = writable(spec.index)
-    with writing(place):
+    with writing(place) as lock:
         index = Index.open(place)
         before = index.header
         row_M = rows_left(index)
@@ -51,7 +51,7 @@ def compact(spec: IndexCompact | Mapping[str, Any]) -> str:
                 field=f"index={place}",
                 remedy="add items first, or build it anew with --overwrite",
             )
-        with Generation(place, before) as made:
+        with Generation(lock, before) as made:
             blocks = counted(blocks_of(index, row_M), "compact", len(row_M))
             segment = made.write_rows(blocks, before.dim, before.metric)
             assert segment is not None and segment.rows == len(row_M)

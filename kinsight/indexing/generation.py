@@ -17,6 +17,7 @@ from kinsight import __version__, storage
 from kinsight.errors import KinsightError, RunError
 from kinsight.indexing.files import VectorWriter, mark_of
 from kinsight.indexing.header import DATA_FILE, FileMark, IndexHeader, Segment, read_header, write_header
+from kinsight.indexing.lock import Lock, overtaken
 from kinsight.indexing.structures import Structure
 from kinsight.indexing.unusable import refuse_unusable
 from kinsight.neighbors import Metric
@@ -27,11 +28,12 @@ from kinsight.partition import Partition
 class Generation:
     """Files being written; as a context manager, files that no header came to name are removed again.
 
-    before: header of the generation it follows. kept: marks of that one's files that stay in use.
+    before: header of the generation it follows. lock: under which it is written.
     """
 
-    def __init__(self, place: storage.Address, before: IndexHeader | None) -> None:
-        self.place, self.before = place, before
+    def __init__(self, lock: Lock, before: IndexHeader | None) -> None:
+        self.lock, self.place, self.before = lock, lock.place, before
+        place = lock.place
         self.number = 1 + max([before.generation if before else 0, *_numbers(place)])
         self.marks: dict[str, FileMark] = {}
         self._made: list[str] = []
@@ -135,6 +137,7 @@ class Generation:
             written=datetime.now(UTC).isoformat(timespec="seconds"),
             **fields,
         )
+        self.lock.check()
         for name in self.marks:
             if self._scratch is not None:
                 storage.upload_file(self.path(name), self.place.child(name))
@@ -146,14 +149,13 @@ class Generation:
 
     def _refuse_overtaken(self) -> None:
         """Where locks are only a convention, a writer that was taken for lost may come back."""
+        self.lock.check()
         try:
             found = read_header(self.place).generation
         except KinsightError:
             return  # there is none, or none that counts
         if found != (self.before.generation if self.before else 0) and found >= self.number:
-            raise RunError(
-                "index.overtaken", "another process has written it meanwhile", field=str(self.place), remedy="try again"
-            )
+            raise overtaken(self.place)
 
     def _clean(self, header: IndexHeader) -> None:
         keep = {*header.files, *header.previous}
@@ -162,7 +164,9 @@ class Generation:
                 storage.remove(self.place.child(entry.relative))
 
     def _name(self, part: str, suffix: str) -> str:
-        name = f"{part}-g{self.number:06d}.{suffix}"
+        # in object storage two writers may be at work, one of them taken for lost: neither writes over the other's
+        writer = "" if self._scratch is None else f"-{self.lock.token}"
+        name = f"{part}-g{self.number:06d}{writer}.{suffix}"
         self._made.append(name)
         return name
 

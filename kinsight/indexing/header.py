@@ -9,7 +9,8 @@
     partition-g000001.safetensors   the learned partition, for kind learned
     deleted-g000002.npy         int64, ascending: rows that searches leave out
 
-A write makes new files under a new generation's names, then swaps the header; files that neither it nor the header
+A write makes new files under a new generation's names (in object storage with the writer's token:
+vectors-g000001-0123456789abcdef.npy), then swaps the header; files that neither it nor the header
 before it names are removed. A reader therefore holds one state throughout, and has until the write after next to open
 it.
 """
@@ -28,7 +29,8 @@ from kinsight.errors import DataError, StorageError
 FORMAT = "kinsight-index"
 VERSION = 2
 HEADER = "index.json"
-DATA_FILE = re.compile(r"(vectors|norms|items|structure|partition|deleted)-g(\d{6,})\.(npy|arrow|faiss|safetensors)")
+_PARTS, _ENDINGS = "vectors|norms|items|structure|partition|deleted", "npy|arrow|faiss|safetensors"
+DATA_FILE = re.compile(rf"({_PARTS})-g(\d{{6,}})(?:-[0-9a-f]{{16}})?\.({_ENDINGS})")
 _DIGEST, _DIGEST_SINCE = "digest", 2
 # MIGRATIONS[n] turns a header of version n into one of version n + 1; its digest has been checked before.
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: dict}  # version 1 had no digest

@@ -70,12 +70,12 @@ def build_of(
     settings = decide(spec.index, stream.count, stream.dim, partition)
     refuse_few(settings, stream.count)
     progress.say(f"index       {describe(settings)}; {metric}, {stream.count:,} vectors of length {stream.dim}")
-    with writing(place):
+    with writing(place) as lock:
         before = to_replace(place, overwrite)
         columns = choose_columns(_first(stream), spec.id_column, spec.columns, str(stream.place))
         if spec.id_column is not None and part is None:
             refuse_repeats(spec, stream)
-        with Generation(place, before) as made:
+        with Generation(lock, before) as made:
             start = first_id if spec.id_column is None else None
             rows = range(first_id, first_id + stream.count)
             blocks = refusing(items_of(stream, columns, stream.class_names, start), rows, str(stream.place), metric)
@@ -134,7 +134,7 @@ def add(spec: IndexAdd | Mapping[str, Any]) -> str:
     """
     spec = of(IndexAdd, spec)
     place, stream = writable(spec.index), open_embeddings(spec.embeddings)
-    with writing(place):
+    with writing(place) as lock:
         index = Index.open(place)
         before = index.header
         refuse_other(index, stream)
@@ -153,7 +153,7 @@ def add(spec: IndexAdd | Mapping[str, Any]) -> str:
         if not kept_N.any():
             progress.say(f"index       all {stream.count:,} items are in it already; nothing is added")
             return spec.index
-        with Generation(place, before) as made:
+        with Generation(lock, before) as made:
             blocks = _kept(items_of(stream, columns, stream.class_names, before.next_id), kept_N)
             blocks = refusing(blocks, np.flatnonzero(kept_N), str(stream.place), before.metric)
             _append(index, made, counted(blocks, "add", int(kept_N.sum())), int(kept_N.sum()), replaced)
@@ -183,7 +183,7 @@ def delete(spec: IndexDelete | Mapping[str, Any]) -> str:
     ids = spec.ids
     if spec.ids_file is not None:
         ids = [line for line in storage.read_text(spec.ids_file).splitlines() if line]
-    with writing(place):
+    with writing(place) as lock:
         index = Index.open(place)
         row_M = index.known_rows_of(ids) if spec.missing == "ignore" else index.rows_of(ids)
         row_M = np.unique(row_M[row_M >= 0])
@@ -191,7 +191,7 @@ def delete(spec: IndexDelete | Mapping[str, Any]) -> str:
             progress.say("index       none of these items is in it; nothing is deleted")
             return spec.index
         before = index.header
-        with Generation(place, before) as made:
+        with Generation(lock, before) as made:
             dead_M = np.union1d(index.dead_rows(), row_M)
             header = made.publish(
                 **carried(before) | {"live": before.rows - len(dead_M)},

@@ -1,7 +1,8 @@
 """One writer of an index at a time. Readers need no lock.
 
 Locally the operating system holds it, and lets go when the process ends, however it ends. In object storage an object
-says who writes; the writer renews it, so that one left behind by a lost process counts for nothing after a while.
+says who writes; the writer renews it, so that one left behind by a lost process counts for nothing after a while. A
+process that stood still for as long may then find another writer at work: it leaves that one's lock alone, and ends.
 """
 
 import fcntl
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kinsight import progress, storage
@@ -24,16 +26,48 @@ _STALE_S = 300.0
 _SETTLE_S = 0.5  # after which, of two that found no lock, only the one whose lock stands goes on
 
 
+@dataclass(frozen=True)
+class Lock:
+    """What a writer holds. file: the object that says so; None where the operating system does. token: its own."""
+
+    place: storage.Address
+    file: storage.Address | None = None
+    token: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether no other writer has come instead. Raises StorageError."""
+        if self.file is None:
+            return True
+        held = _held(self.file)
+        return held is not None and held["token"] == self.token
+
+    def check(self) -> None:
+        """Raise RunError where another writer has come instead."""
+        if not self.is_ours:
+            raise overtaken(self.place)
+
+    def claim(self) -> None:
+        """Say in the object that we write, from now on."""
+        assert self.file is not None
+        storage.write_text(self.file, json.dumps({"token": self.token, "time": time.time(), "writer": _me()}))
+
+
 @contextmanager
-def writing(place: storage.Address) -> Iterator[None]:
+def writing(place: storage.Address) -> Iterator[Lock]:
     """The body is the only writer of the index at `place`. Raises RunError naming who else is."""
     if place.is_local:
         storage.make_directory(place.local_path)
         with _local(place.local_path / NAME):
-            yield
+            yield Lock(place)
     else:
-        with _remote(place.child(NAME)):
-            yield
+        with _remote(Lock(place, place.child(NAME))) as lock:
+            yield lock
+
+
+def overtaken(place: storage.Address) -> RunError:
+    """The error of a writer that finds another one's work, or that one itself."""
+    return RunError("index.overtaken", "another process has written it meanwhile", field=str(place), remedy="try again")
 
 
 @contextmanager
@@ -56,33 +90,34 @@ def _local(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _remote(file: storage.Address) -> Iterator[None]:
+def _remote(lock: Lock) -> Iterator[Lock]:
+    file, done = lock.file, threading.Event()
+    assert file is not None
     held = _held(file)
     if held is not None and time.time() - held["time"] < _STALE_S:
-        raise _busy(str(file.parent), held["writer"], f", or remove {file} if that process is gone")
-    token, done = secrets.token_hex(8), threading.Event()
-
-    def claim() -> None:
-        storage.write_text(file, json.dumps({"token": token, "time": time.time(), "writer": _me()}))
+        raise _busy(str(lock.place), held["writer"], f", or remove {file} if that process is gone")
 
     def renew() -> None:
         while not done.wait(_RENEW_S):
             with suppress(StorageError):  # the next time may succeed; five may fail
-                claim()
+                if not lock.is_ours:
+                    return
+                lock.claim()
 
-    claim()
+    lock.claim()
     time.sleep(_SETTLE_S)
     held = _held(file)
-    if held is None or held["token"] != token:
-        raise _busy(str(file.parent), held["writer"] if held else "another process")
+    if held is None or held["token"] != lock.token:
+        raise _busy(str(lock.place), held["writer"] if held else "another process")
     thread = threading.Thread(target=renew, name="kinsight-index-lock", daemon=True)
     thread.start()
     try:
-        yield
+        yield lock
     finally:
         done.set()
         thread.join()
-        storage.remove(file)
+        if lock.is_ours:
+            storage.remove(file)
 
 
 def _held(file: storage.Address) -> dict | None:

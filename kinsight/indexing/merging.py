@@ -55,7 +55,7 @@ def merge(spec: IndexMerge | Mapping[str, Any], *, overwrite: bool = False) -> s
     """
     spec = of(IndexMerge, spec)
     place = writable(spec.output)
-    with writing(place):
+    with writing(place) as lock:
         before = to_replace(place, overwrite)
         indexes = [Index.open(address) for address in spec.indexes]
         _refuse_same(indexes)
@@ -71,7 +71,7 @@ def merge(spec: IndexMerge | Mapping[str, Any], *, overwrite: bool = False) -> s
         settings = decide(wanted, count, first.dim, partition)
         refuse_few(settings, count)
         progress.say(f"index       {describe(settings)}; {first.metric}, {count:,} vectors of length {first.dim}")
-        with Generation(place, before) as made:
+        with Generation(lock, before) as made:
             columns = ["id", "label", "uri", *first.columns]
             blocks = counted(chain.from_iterable(part.blocks(columns) for part in parts), "merge", count)
             segment = made.write_rows(blocks, first.dim, first.metric)

@@ -81,7 +81,9 @@ def judge(route: Route, base: VectorFile, asked: Asked, work: Work, device: torc
     order_QL = ranked_lists(route.score(plain_L), query_QR, asked.probes[-1], at_once=asked.at_once).cpu()
     looking = Looking(base, route.space.whole, asked.query_QD, order_QL, asked.probes, device)
     rank_of = {fuzzy: ranks(found, fuzzy) for fuzzy in sorted({fuzzy_of(percent) for percent in asked.percents})}
-    row_QPS = torch.cat([_nearest(looking, asked, found, rank_NF, fuzzy, work) for fuzzy, rank_NF in rank_of.items()], 2)
+    row_QPS = torch.cat(
+        [_nearest(looking, asked, found, rank_NF, fuzzy, work) for fuzzy, rank_NF in rank_of.items()], 2
+    )
     hit_QPS = hits(row_QPS, asked.truth_QK)
     rows, stored = [], []
     for at, percent in enumerate(asked.percents):

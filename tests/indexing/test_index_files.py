@@ -19,7 +19,7 @@ from kinsight import storage
 from kinsight.errors import DataError, RunError, StorageError
 from kinsight.indexing import Index, add, build, compact, delete, merge
 from kinsight.indexing.header import sealed
-from kinsight.indexing.lock import NAME, writing
+from kinsight.indexing.lock import NAME, Lock, writing
 from kinsight.neighbors import topk
 
 
@@ -250,6 +250,67 @@ def test_an_index_in_object_storage(tmp_path, bucket, monkeypatch):
     storage.write_text(f"{address}/{NAME}", json.dumps(stale))
     delete({"index": address, "ids": ["2"]})
     assert len(Index.open(address)) == 1897
+
+
+def test_a_writer_that_stood_still_leaves_everything_to_the_one_that_came(tmp_path, bucket, monkeypatch):
+    """Another one takes its lock for a lost process's: before it sends its files, and while it sends them."""
+    monkeypatch.setattr("kinsight.indexing.lock._SETTLE_S", 0.01)
+    address, send, check = f"{bucket}/indexes/first", storage.upload_file, Lock.check
+    lock = f"{address}/{NAME}"
+    for name, count in (("v", 900), ("more", 400)):
+        np.save(tmp_path / f"{name}.npy", grouped(count, seed=count))
+    build({"embeddings": str(tmp_path / "v.npy"), "output": address})
+
+    def other_comes(deleted: str) -> None:
+        monkeypatch.setattr(storage, "upload_file", send)
+        monkeypatch.setattr(Lock, "check", check)
+        storage.write_text(lock, json.dumps(json.loads(storage.read_text(lock)) | {"time": time.time() - 3600}))
+        delete({"index": address, "ids": [deleted]})
+        third = {"token": "x", "time": time.time(), "writer": "process 1 elsewhere"}  # which writes by now
+        storage.write_text(lock, json.dumps(third))
+
+    def stands_still(self: Lock) -> None:
+        other_comes("2")
+        check(self)
+
+    def stands_still_sending(path: Path, place: storage.Address) -> None:
+        other_comes("3")
+        send(path, place)
+
+    for count, patch in ((899, (Lock, "check", stands_still)), (898, (storage, "upload_file", stands_still_sending))):
+        monkeypatch.setattr(*patch)
+        with pytest.raises(RunError, match="another process has written it meanwhile"):
+            add({"index": address, "embeddings": str(tmp_path / "more.npy")})
+        assert json.loads(storage.read_text(lock))["token"] == "x"
+        index = Index.open(address)
+        assert (len(index), index.num_rows) == (count, 900)
+        storage.remove(lock)
+    add({"index": address, "embeddings": str(tmp_path / "more.npy")})
+    now = Index.open(address)
+    assert len(now) == 1298
+    assert {each.relative for each in storage.list_files(address)} == {
+        "index.json", *now.header.files, *now.header.previous
+    }  # fmt: skip
+
+
+def test_a_lock_is_renewed_as_long_as_it_is_ones_own(bucket, monkeypatch):
+    monkeypatch.setattr("kinsight.indexing.lock._SETTLE_S", 0.01)
+    monkeypatch.setattr("kinsight.indexing.lock._RENEW_S", 0.05)
+    place = storage.Address.parse(f"{bucket}/indexes/first")
+    with writing(place) as lock:
+        first = json.loads(storage.read_text(place.child(NAME)))
+        until = time.monotonic() + 20
+        while (now := json.loads(storage.read_text(place.child(NAME)))) == first and time.monotonic() < until:
+            time.sleep(0.02)
+        assert now["token"] == first["token"] and now["time"] > first["time"]
+        other = json.dumps({"token": "x", "time": time.time(), "writer": "process 1 elsewhere"})
+        storage.write_text(place.child(NAME), other)
+        time.sleep(0.5)
+        assert not lock.is_ours
+        storage.write_text(place.child(NAME), other)  # should a renewal have been under way
+        time.sleep(0.3)
+        assert storage.read_text(place.child(NAME)) == other
+    assert storage.read_text(place.child(NAME)) == other
 
 
 def test_indexes_in_object_storage_are_compacted_and_merged(tmp_path, bucket):
