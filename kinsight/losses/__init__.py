@@ -17,6 +17,7 @@ from kinsight.losses.arcmargin import ArcMargin
 from kinsight.losses.asl import Asl
 from kinsight.losses.batch_losses import BatchLoss, NPairs, Quadruplet, VICReg
 from kinsight.losses.bce import Bce
+from kinsight.losses.block import Block, Miner, Part
 from kinsight.losses.build import ClassCounts, build_objective
 from kinsight.losses.circle import Circle
 from kinsight.losses.contrastive import Contrastive
@@ -40,7 +41,7 @@ from kinsight.losses.miners import (
 )
 from kinsight.losses.multi_similarity import MultiSimilarity
 from kinsight.losses.objective import BatchTerm, HeadTerm, Objective, PairTerm
-from kinsight.losses.pairs import Block, Miner, PairLoss, Part, pair_sums
+from kinsight.losses.pairs import PairLoss, pair_sums
 from kinsight.losses.proxy_anchor import ProxyAnchor
 from kinsight.losses.proxy_nca import ProxyNCA
 from kinsight.losses.recall_at_k import RecallAtK

@@ -6,8 +6,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from kinsight.losses.block import Block, Part
 from kinsight.losses.distances import Distance, distances
-from kinsight.losses.pairs import Block, PairLoss, Part
+from kinsight.losses.pairs import PairLoss
 from kinsight.losses.settings import require_settings
 from kinsight.specs import losses as specs
 

@@ -4,7 +4,7 @@ from typing import Literal, assert_never
 
 from torch import Tensor
 
-from kinsight.losses.pairs import Block
+from kinsight.losses.block import Block
 
 Distance = Literal["euclidean", "squared-euclidean", "cosine"]
 _LEAST_SQUARED = 1e-12

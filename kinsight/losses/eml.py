@@ -7,7 +7,8 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 
-from kinsight.losses.pairs import Block, PairLoss, Part
+from kinsight.losses.block import Block, Part
+from kinsight.losses.pairs import PairLoss
 from kinsight.losses.settings import require_settings
 from kinsight.losses.sums import log_sum_exp, log_sum_exp_slots
 from kinsight.specs import losses as specs

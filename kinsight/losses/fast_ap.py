@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from kinsight.losses.pairs import Block, PairLoss, Part
+from kinsight.losses.block import Block, Part
+from kinsight.losses.pairs import PairLoss
 from kinsight.losses.settings import require_settings
 from kinsight.specs import losses as specs
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kinsight.losses.pairs import Block, Triplets
+from kinsight.losses.block import Block, Triplets
 from kinsight.losses.settings import require_settings
 from kinsight.specs import miners as specs
 

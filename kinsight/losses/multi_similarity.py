@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kinsight.losses.pairs import Block, PairLoss, Part
+from kinsight.losses.block import Block, Part
+from kinsight.losses.pairs import PairLoss
 from kinsight.losses.settings import require_settings
 from kinsight.losses.sums import log_sum_exp, log_sum_exp_slots
 from kinsight.specs import losses as specs

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from kinsight.errors import SpecError
 from kinsight.losses.batch_losses import BatchLoss
+from kinsight.losses.block import Miner
 from kinsight.losses.head import ClassHead, Stats
 from kinsight.losses.label_head import LabelHead
 from kinsight.losses.memory import Memory
 from kinsight.losses.numerics import nonzero, wide_dtype
-from kinsight.losses.pairs import Miner, PairLoss, pair_sums
+from kinsight.losses.pairs import PairLoss, pair_sums
 from kinsight.parallel.collectives import Group, all_gather_rows, all_reduce_sum, rank, row_counts, world_size
 from kinsight.relations import Relation, SameLabel
 

@@ -3,6 +3,7 @@
 from typing import NamedTuple, assert_never
 
 from kinsight.losses.batch_losses import BatchLoss, NPairs, Quadruplet, VICReg
+from kinsight.losses.block import Miner
 from kinsight.losses.circle import Circle
 from kinsight.losses.contrastive import Contrastive
 from kinsight.losses.eml import Eml
@@ -19,7 +20,7 @@ from kinsight.losses.miners import (
 )
 from kinsight.losses.multi_similarity import MultiSimilarity
 from kinsight.losses.objective import BatchTerm, PairTerm
-from kinsight.losses.pairs import Miner, PairLoss
+from kinsight.losses.pairs import PairLoss
 from kinsight.losses.recall_at_k import RecallAtK
 from kinsight.losses.sigmoid_pairs import SigmoidPairs
 from kinsight.losses.smooth_ap import SmoothAP

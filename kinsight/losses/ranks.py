@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kinsight.losses.pairs import Block
+from kinsight.losses.block import Block
 
 
 class SmoothRanks(NamedTuple):

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from kinsight.losses.pairs import Block, PairLoss, Part
+from kinsight.losses.block import Block, Part
+from kinsight.losses.pairs import PairLoss
 from kinsight.losses.ranks import smooth_ranks
 from kinsight.losses.settings import require_settings
 from kinsight.specs import losses as specs

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kinsight.losses.pairs import Block, PairLoss, Part
+from kinsight.losses.block import Block, Part
+from kinsight.losses.pairs import PairLoss
 from kinsight.losses.settings import require_like
 from kinsight.specs import losses as specs
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from kinsight.losses.pairs import Block
+from kinsight.losses.block import Block
 
 
 def log_sum_exp(value_AB: Tensor, counted_AB: Tensor) -> Tensor:

@@ -5,8 +5,9 @@ from typing import ClassVar
 
 import torch
 
+from kinsight.losses.block import Block, Part
 from kinsight.losses.numerics import nonzero
-from kinsight.losses.pairs import Block, PairLoss, Part
+from kinsight.losses.pairs import PairLoss
 from kinsight.losses.settings import require_settings
 from kinsight.losses.sums import log_sum_exp
 from kinsight.specs import losses as specs

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kinsight.losses.block import Block, Part, Triplets
 from kinsight.losses.distances import Distance, distances
-from kinsight.losses.pairs import Block, PairLoss, Part, Triplets
+from kinsight.losses.pairs import PairLoss
 from kinsight.losses.settings import require_settings
 from kinsight.specs import losses as specs
 

@@ -23,7 +23,7 @@ from kinsight.losses import (
     SemiHard,
     SupCon,
     Triplet,
-    pairs,
+    pair_blocks,
 )
 
 LABELS = torch.tensor([0, 1, 0, 2, 1, 0, 3, 1, 0, 2])
@@ -84,7 +84,7 @@ def _distance(emb_BD: Tensor, a: int, b: int) -> float:
 
 @pytest.fixture(params=[1, 1 << 21], ids=["blocks", "whole"], autouse=True)
 def _blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairs, "_BLOCK_NUMBERS", request.param)
+    monkeypatch.setattr(pair_blocks, "_BLOCK_NUMBERS", request.param)
 
 
 def test_hard() -> None:

@@ -8,7 +8,7 @@ from pair_oracles import CASES, Alike, Case
 from torch import Tensor
 
 from kinsight.errors import DataError, SpecError
-from kinsight.losses import PairLoss, SigmoidPairs, SupCon, Triplet, pairs
+from kinsight.losses import PairLoss, SigmoidPairs, SupCon, Triplet, pair_blocks, pairs
 from kinsight.relations import Hierarchy, Relation, SameLabel, SharedLabels, SoftLabels
 
 LABELS = torch.tensor([0, 1, 0, 2, 1, 0, 3, 1, 0])
@@ -52,8 +52,8 @@ def expected(case: Case, emb_BD: Tensor, relation: Relation, target: Tensor) -> 
 @pytest.mark.parametrize("name", CASES)
 def test_value_and_gradient(name: str, relation: str, carried: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if carried != "whole":
-        monkeypatch.setattr(pairs, "_BLOCK_NUMBERS", 1)
-        monkeypatch.setattr(pairs, "_SPARSE", 1 if carried == "pair by pair" else 10**9)
+        monkeypatch.setattr(pair_blocks, "_BLOCK_NUMBERS", 1)
+        monkeypatch.setattr(pair_blocks, "_SPARSE", 1 if carried == "pair by pair" else 10**9)
     reads, target = RELATIONS[relation]
     emb_BD, copy_BD = rows().requires_grad_(), rows().requires_grad_()
     loss = CASES[name].loss(emb_BD, target, relation=reads)

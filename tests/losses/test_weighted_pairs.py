@@ -10,17 +10,19 @@ from torch import Tensor
 from kinsight.errors import SpecError
 from kinsight.losses import (
     Angular,
+    Block,
     Contrastive,
     InfoNCE,
     MultiSimilarity,
     PairLoss,
+    Part,
     Quadruplet,
     SemiHard,
     SigmoidPairs,
     SmoothAP,
     SupCon,
     Triplet,
-    pairs,
+    pair_blocks,
 )
 from kinsight.relations import SharedLabels, SoftLabels
 
@@ -71,7 +73,7 @@ def oracle(loss: PairLoss, rows_BD: Tensor) -> Tensor:
 @pytest.mark.parametrize("loss", WEIGHTED, ids=lambda loss: type(loss).__name__)
 def test_positives_weigh_by_their_likeness(loss: PairLoss, in_blocks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if in_blocks:
-        monkeypatch.setattr(pairs, "_BLOCK_NUMBERS", 1)
+        monkeypatch.setattr(pair_blocks, "_BLOCK_NUMBERS", 1)
     emb_BD, copy_BD = rows().requires_grad_(), rows().requires_grad_()
     found = loss(emb_BD, LABELS, relation=SoftLabels(_ALIKE.float(), weighted=True))
     wanted = oracle(loss, copy_BD)
@@ -140,11 +142,11 @@ def test_long_rows_are_numbers_still() -> None:
 
 def test_memory_does_not_follow_the_order_of_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """A class of many rows behind many of one: no block holds rows x columns x positives beyond what it may."""
-    monkeypatch.setattr(pairs, "_BLOCK_NUMBERS", 1 << 14)
+    monkeypatch.setattr(pair_blocks, "_BLOCK_NUMBERS", 1 << 14)
     seen = []
 
     class Watched(SmoothAP):
-        def parts(self, block: pairs.Block) -> tuple[pairs.Part, ...]:
+        def parts(self, block: Block) -> tuple[Part, ...]:
             seen.append(block.dot_AB.numel() * max(block.slots.column_AK.shape[1], 1))
             return super().parts(block)
 
