@@ -16,6 +16,7 @@ _SHORT = 256  # columns that are sorted in registers
 _CHOOSING = 6  # times that choosing from a longer row takes for each column
 _MEMBERS = (1, 2, 4, 8, 16, 32, 64, 128)
 _FEW_THREADS = 4
+_FEW_ROWS = 16  # for which a call of torch is all it takes
 _COLUMN = 2**32 - 1
 
 
@@ -23,7 +24,9 @@ def greatest(score_BN: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """As `score_BN.topk(k)`: values and int64 columns, greatest first; of equal ones any. float32, none of them NaN; k
     at most N.
     """
-    columns = score_BN.shape[1]
+    rows, columns = score_BN.shape
+    if rows < _FEW_ROWS:
+        return score_BN.topk(k, dim=1)
     members = min((each for each in _MEMBERS if columns // each >= k), key=lambda each: _cost(columns, k, each))
     if members == 1:
         return _chosen(score_BN, k)

@@ -31,7 +31,7 @@ def test_by_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_zeros_of_both_signs_and_the_smallest_numbers_keep_their_order() -> None:
-    score_BN = torch.tensor([[0.0, -0.0, 1e-45, -1e-45, -torch.inf, torch.inf, -3e38, 3e38]])
+    score_BN = torch.tensor([[0.0, -0.0, 1e-45, -1e-45, -torch.inf, torch.inf, -3e38, 3e38]]).expand(20, -1)
     value_BK, place_BK = greatest(score_BN, 8)
     assert place_BK.tolist()[0][:3] == [5, 7, 2] and place_BK.tolist()[0][-3:] == [3, 6, 4]
     assert torch.equal(value_BK, score_BN.sort(dim=1, descending=True).values)
