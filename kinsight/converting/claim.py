@@ -2,19 +2,23 @@
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 from kinsight import storage
 from kinsight.converting.plan import ENDINGS
 from kinsight.data import Records
 from kinsight.errors import SpecError, StorageError
 from kinsight.evaluation.settings import differing_fields, printed_tree
-from kinsight.specs.convert import ConvertSpec
+from kinsight.specs.convert import ConvertSpec, ToImageList
 from kinsight.storage import Address
 
 HEADER = "convert.json"
 CLAIM = "convert.begun.json"
 # What may differ between a job and its continuation: where it works, not what.
 _MACHINE = ("output", "workers", "max_broken")
+_LIST = "image-list"
+_PICTURE = re.compile(r"[0-9]{9}\.[a-z0-9]+")
+_REMOVED_AT_ONCE = 16
 
 
 def listed(folder: Address) -> set[str]:
@@ -37,10 +41,13 @@ def claim(spec: ConvertSpec, records: Records, folder: Address, *, overwrite: bo
     files = sorted(name for name in there if ours.fullmatch(name))
     field = f"output={folder}"
     if overwrite:
-        _refuse_source(spec, records, {folder.child(name).uri for name in files}, field)
         header = spec.prefix + HEADER
+        pictures = _pictures(spec, folder) if _was_list(folder, there, header, begun) else []
+        _refuse_source(spec, records, {folder.child(name).uri for name in [*files, *pictures]}, field)
         for name in sorted(files, key=lambda name: (name != header, name != begun)):
             storage.remove(folder.child(name))
+        with ThreadPoolExecutor(_REMOVED_AT_ONCE) as pool:
+            list(pool.map(storage.remove, map(folder.child, pictures)))
     elif spec.prefix + HEADER in there:
         raise SpecError(
             "convert.finished",
@@ -52,7 +59,7 @@ def claim(spec: ConvertSpec, records: Records, folder: Address, *, overwrite: bo
         _refuse_other(json.loads(storage.read_text(folder.child(begun))), mine, field)
         if folder.is_local:
             storage.remove_left_aside(folder.local_path)
-    elif files:
+    elif files or (files := _pictures(spec, folder) if isinstance(spec.to, ToImageList) else []):
         raise SpecError(
             "convert.occupied",
             f"holds files of the names that are to be written, such as {files[0]}",
@@ -61,6 +68,22 @@ def claim(spec: ConvertSpec, records: Records, folder: Address, *, overwrite: bo
         )
     if overwrite or begun not in there:
         storage.write_text(folder.child(begun), json.dumps(mine, ensure_ascii=False))
+
+
+def _was_list(folder: Address, there: set[str], header: str, begun: str) -> bool:
+    """Whether the job that left its files here made an image list, so that pictures below are its own."""
+    try:
+        if header in there:
+            return json.loads(storage.read_text(folder.child(header)))["kind"] == _LIST
+        return begun in there and json.loads(storage.read_text(folder.child(begun)))["spec"]["to"]["kind"] == _LIST
+    except (json.JSONDecodeError, TypeError, KeyError):  # not ours, or cut off
+        return False
+
+
+def _pictures(spec: ConvertSpec, folder: Address) -> list[str]:
+    """Files, below the output, of the names that an image list gives to pictures it writes itself."""
+    images = f"{spec.prefix}images"
+    return sorted(f"{images}/{name}" for name in listed(folder.child(images)) if _PICTURE.fullmatch(name))
 
 
 def _refuse_source(spec: ConvertSpec, records: Records, replaced: set[str], field: str) -> None:

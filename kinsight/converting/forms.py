@@ -1,9 +1,9 @@
-"""The forms images can be written in: each takes a file's worth of images and says where they went."""
+"""The forms images can be written in: each takes a file's images one by one, writes, and says where they went."""
 
 import io
 import json
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, assert_never
 
 import pyarrow as pa
@@ -17,11 +17,22 @@ from kinsight.specs.convert import Target, ToImageList, ToParquet, ToShards, ToT
 from kinsight.storage import Address
 
 _TAR_BLOCK = 512
+_GROUP_BYTES = 64 << 20  # of images in a row group of Parquet, which is held in memory
+_PARQUET = pa.schema(
+    [
+        pa.field("image", pa.binary()),
+        pa.field("format", pa.string()),
+        pa.field("label", pa.list_(pa.string())),
+        pa.field("name", pa.string()),
+    ]
+)
+Listed = list[tuple[str, list[str]]]
+"""Where images can be read from, each with the names of its labels."""
 
 
 class Item(NamedTuple):
     """An image and what it shows. row: its number in the source. name: of its file there. kept: its address, if it may
-    stay where it is.
+    stay where it is: then its bytes are gone.
     """
 
     row: int
@@ -32,8 +43,8 @@ class Item(NamedTuple):
     kept: str | None = None
 
 
-def write(to: Target, folder: Address, name: str, prefix: str, items: Sequence[Item]) -> list[str]:
-    """Write the file `prefix + name`, which appears whole or not at all.
+def write(to: Target, folder: Address, name: str, prefix: str, items: Iterator[Item]) -> Listed:
+    """Write the file `prefix + name`, which appears whole or not at all; no more images than needed are held at once.
 
     Returns where each image can be read from, below `folder` or as a whole address, for forms with a list of all
     images; else nothing.
@@ -52,7 +63,7 @@ def write(to: Target, folder: Address, name: str, prefix: str, items: Sequence[I
             assert_never(to)
 
 
-def _write_tfrecord(to: ToTFRecord, folder: Address, name: str, items: Sequence[Item]) -> list[str]:
+def _write_tfrecord(to: ToTFRecord, folder: Address, name: str, items: Iterable[Item]) -> Listed:
     spans, at = [], 0
     with storage.open_write(folder.child(name)) as file:
         for item in items:
@@ -77,30 +88,41 @@ def _features(item: Item, label_offset: int) -> dict[str, bytes | str | Sequence
     }
 
 
-def _write_parquet(folder: Address, name: str, items: Sequence[Item]) -> list[str]:
-    table = pa.table(
-        {
-            "image": pa.array([item.image.data for item in items], pa.binary()),
-            "format": pa.array([item.image.format for item in items], pa.string()),
-            "label": pa.array([item.names for item in items], pa.list_(pa.string())),
-            "name": pa.array([item.name for item in items], pa.string()),
-        }
-    )
-    with storage.open_write(folder.child(name)) as file:
-        # Encoded images do not shrink any further, and in the plain each is one range of the file.
-        pq.write_table(table, file, compression="NONE", use_dictionary=False, write_statistics=False)
+def _write_parquet(folder: Address, name: str, items: Iterable[Item]) -> Listed:
+    # Encoded images do not shrink any further, and in the plain each is one range of the file.
+    plain = {"compression": "NONE", "use_dictionary": False, "write_statistics": False}
+    with storage.open_write(folder.child(name)) as file, pq.ParquetWriter(file, _PARQUET, **plain) as writer:
+        group, size = [], 0
+        for item in items:
+            group.append(item)
+            size += len(item.image.data)
+            if size >= _GROUP_BYTES:
+                writer.write_table(_table_of(group))
+                group, size = [], 0
+        if group:
+            writer.write_table(_table_of(group))
     return []
 
 
-def _write_tar(folder: Address, name: str, items: Sequence[Item]) -> list[str]:
-    places = []
+def _table_of(items: Sequence[Item]) -> pa.Table:
+    columns = {
+        "image": [item.image.data for item in items],
+        "format": [item.image.format for item in items],
+        "label": [item.names for item in items],
+        "name": [item.name for item in items],
+    }
+    return pa.table(columns, schema=_PARQUET)
+
+
+def _write_tar(folder: Address, name: str, items: Iterable[Item]) -> Listed:
+    places: Listed = []
     with (
         storage.open_write(folder.child(name)) as file,
         tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar,
     ):
         for item in items:
             key = f"{item.row:09d}"
-            places.append(piece_address(name, tar.offset + _TAR_BLOCK, len(item.image.data)))
+            places.append((piece_address(name, tar.offset + _TAR_BLOCK, len(item.image.data)), item.names))
             _add(tar, f"{key}.{item.image.ending}", item.image.data)
             if len(item.labels) == 1:
                 _add(tar, f"{key}.cls", str(item.labels[0]).encode())
@@ -115,13 +137,12 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     tar.addfile(about, io.BytesIO(data))
 
 
-def _write_images(folder: Address, images: str, items: Sequence[Item]) -> list[str]:
-    places = []
+def _write_images(folder: Address, images: str, items: Iterable[Item]) -> Listed:
+    places: Listed = []
     for item in items:
-        if item.kept is not None:
-            places.append(item.kept)
-            continue
-        place = f"{images}/{item.row:09d}.{item.image.ending}"
-        storage.write_bytes(folder.child(place), item.image.data)
-        places.append(place)
+        place = item.kept
+        if place is None:
+            place = f"{images}/{item.row:09d}.{item.image.ending}"
+            storage.write_bytes(folder.child(place), item.image.data)
+        places.append((place, item.names))
     return places

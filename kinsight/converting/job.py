@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -19,7 +18,8 @@ from kinsight import __version__, progress, storage
 from kinsight.converting.claim import CLAIM, HEADER, claim, listed
 from kinsight.converting.part import Note, do_part, note_address, read_note
 from kinsight.converting.plan import Part, plan
-from kinsight.data import Records, read_class_names, read_records, require_images
+from kinsight.converting.wanted import wanted_records
+from kinsight.data import Records
 from kinsight.data.processes import over_records
 from kinsight.data.sources.image_list import format_line
 from kinsight.errors import DataError, InterruptedRun
@@ -42,7 +42,7 @@ def convert(spec: ConvertSpec | Mapping[str, Any], *, overwrite: bool = False) -
     """
     spec = of(ConvertSpec, spec)
     storage.OutputDir(spec.output).check_writable()
-    records = _records(spec)
+    records = wanted_records(spec)
     folder = Address.parse(spec.output)
     claim(spec, records, folder, overwrite=overwrite)
     parts = plan(records, spec)
@@ -57,36 +57,6 @@ def convert(spec: ConvertSpec | Mapping[str, Any], *, overwrite: bool = False) -
         ) from None
     _finish(spec, records, parts, notes, folder)
     return spec.output
-
-
-def _records(spec: ConvertSpec) -> Records:
-    classes = read_class_names(spec.classes) if spec.classes is not None else None
-    records = read_records(spec.data, classes=classes, labelled=False)
-    for note in records.notes:
-        progress.warn(note)
-    if "unknown" in records.table.column_names and len(records.table["unknown"].combine_chunks().flatten()):
-        row = next(i for i, labels in enumerate(records.table["unknown"].to_pylist()) if labels)
-        raise DataError(
-            "convert.unknown-labels",
-            "has labels of which nobody knows whether the image shows them, which no form here can hold",
-            field=records.place(row),
-            remedy="decide on them in the source, or train from it as it is",
-        )
-    bare_N = np.diff(records.labels_csr[0]) == 0
-    if bare_N.any() and spec.unlabelled == "error":
-        raise DataError(
-            "data.label-missing",
-            f"has no label; so have {int(bare_N.sum()) - 1} more",
-            field=records.place(int(np.flatnonzero(bare_N)[0])),
-            remedy="set unlabelled to leave-out, or to keep if such images show none of the labels",
-        )
-    if bare_N.any() and spec.unlabelled == "leave-out":
-        progress.warn(f"{int(bare_N.sum())} of {len(records)} images have no label and are left out")
-        records = records.take(np.flatnonzero(~bare_N))
-    if not len(records):
-        raise DataError("data.list-empty", "no image is left", field=records.source, remedy="name images with labels")
-    require_images(records, spec.data, field="data")
-    return records
 
 
 def _do(spec: ConvertSpec, records: Records, parts: list[Part], folder: Address) -> list[Note]:
@@ -105,7 +75,11 @@ def _do(spec: ConvertSpec, records: Records, parts: list[Part], folder: Address)
     with progress.task("convert", len(records), "images") as task:
         task.skip_to(sum(len(parts[number].row_N) for number in known))
         done = over_records(
-            partial(do_part, spec), records, [parts[number] for number in left], min(spec.workers, len(left))
+            partial(do_part, spec),
+            records,
+            [parts[number] for number in left],
+            min(spec.workers, len(left)),
+            fork=folder.is_local and Address.parse(spec.data.path).is_local,
         )
         for number, note in zip(left, done, strict=True):
             known[number] = note

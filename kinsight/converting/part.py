@@ -4,6 +4,8 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 
 from kinsight import storage
@@ -22,8 +24,9 @@ _ALONGSIDE = 32  # images asked for at once from behind a network
 
 
 class Note(NamedTuple):
-    """What became of a part. places: of its images with
-    the names of their labels, where the form lists them. broken: address and reason."""
+    """What became of a part. places: of its images with the names of their labels, where the form lists them. broken:
+    address and reason.
+    """
 
     rows: int
     shrunk: int
@@ -38,26 +41,48 @@ def note_address(folder: Address, prefix: str, part: Part) -> Address:
 
 def do_part(spec: ConvertSpec, records: Records, part: Part) -> Note:
     """Write the part, and a note that it is done. Raises StorageError."""
-    folder = Address.parse(spec.output)
-    items: list[Item] = []
-    broken: list[tuple[str, str]] = []
-    rows = part.row_N.tolist()
+    folder, counts = Address.parse(spec.output), _Counts()
     with ThreadPoolExecutor(REMOTE_READS) as pool:
-        for row, fetch in zip(rows, _data(records, rows, pool), strict=True):
-            uri = records.uri(row)
-            try:
-                image = prepare(fetch(), uri, spec.max_image_size, spec.quality)
-            except BrokenImage as error:
-                broken.append((shown(uri), error.reason))
-                continue
-            labels = records.labels(row)
-            kept = _kept(spec, uri) if not image.shrunk else None
-            items.append(Item(row, image, labels, [records.class_names[label] for label in labels], _name(uri), kept))
-    places = write(spec.to, folder, part.name, spec.prefix, items) if items else []
-    pairs = [(place, item.names) for place, item in zip(places, items, strict=True)] if places else []
-    note = Note(len(items), sum(item.image.shrunk for item in items), pairs, broken)
+        items = _items(spec, records, part.row_N.tolist(), pool, counts)
+        places = []
+        if first := list(islice(items, 1)):  # a part without a single image is no file
+            places = write(spec.to, folder, part.name, spec.prefix, _behind(first, items))
+    note = Note(counts.rows, counts.shrunk, places, counts.broken)
     storage.write_text(note_address(folder, spec.prefix, part), json.dumps(note._asdict(), ensure_ascii=False))
     return note
+
+
+@dataclass
+class _Counts:
+    """What became of the images so far."""
+
+    rows: int = 0
+    shrunk: int = 0
+    broken: list[tuple[str, str]] = field(default_factory=list)
+
+
+def _items(
+    spec: ConvertSpec, records: Records, rows: list[int], pool: ThreadPoolExecutor, counts: _Counts
+) -> Iterator[Item]:
+    """The images that can be used, one after the other, so that none is held longer than it takes to write it."""
+    for row, fetch in zip(rows, _data(records, rows, pool), strict=True):
+        uri = records.uri(row)
+        try:
+            image = prepare(fetch(), uri, spec.max_image_size, spec.quality)
+        except BrokenImage as error:
+            counts.broken.append((shown(uri), error.reason))
+            continue
+        counts.rows += 1
+        counts.shrunk += image.shrunk
+        labels = records.labels(row)
+        if (kept := _kept(spec, uri) if not image.shrunk else None) is not None:
+            image = image._replace(data=b"")
+        yield Item(row, image, labels, [records.class_names[label] for label in labels], _name(uri), kept)
+
+
+def _behind(first: list[Item], items: Iterator[Item]) -> Iterator[Item]:
+    yield first.pop()
+    yield from items
 
 
 def read_note(text: str) -> Note:

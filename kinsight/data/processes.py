@@ -24,9 +24,15 @@ _state: list[Any] = []  # what a process reads from
 
 
 def over_records(
-    work: Callable[[Records, Block], Result], records: Records, blocks: Iterable[Block], workers: int
+    work: Callable[[Records, Block], Result],
+    records: Records,
+    blocks: Iterable[Block],
+    workers: int,
+    *,
+    fork: bool = True,
 ) -> Iterator[Result]:
-    """`work(records, block)` of every block in order. workers: processes; 0: this one.
+    """`work(records, block)` of every block in order. workers: processes; 0: this one. fork: whether processes may be
+    forked where all images are local: not if `work` goes over a network.
 
     Leaving early, by an error or Ctrl-C too, ends the processes. Raises RunError when one dies.
     """
@@ -35,7 +41,7 @@ def over_records(
             yield work(records, block)
         return
     with ExitStack() as stack:
-        fork = sys.platform == "linux" and not any_remote(records)
+        fork = fork and sys.platform == "linux" and not any_remote(records)
         if not fork:  # remote clients do not survive a fork; a process started afresh maps the records
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kinsight-records-"))
             records = records.mapped(Path(folder, "records.arrow"))

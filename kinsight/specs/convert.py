@@ -75,6 +75,11 @@ class ConvertSpec(Spec):
         default="error",
         description="images without any label: an error, left out, or kept (they show none of the labels)",
     )
+    unknown: Literal["error", "absent", "leave-out"] = Field(
+        default="error",
+        description="labels of which nobody knows whether the image shows them (VOC's classes of difficult objects "
+        "alone): an error, taken as not shown, or images with any are left out",
+    )
     workers: int = Field(default=8, ge=0, le=256, description="processes that read and write; 0: none beside this one")
     max_broken: float = Field(default=0.01, ge=0, le=1, description="share of unusable images that stops the job")
     seed: int = Field(default=0, ge=0, description="seed of the order and of the split")
