@@ -1,7 +1,7 @@
 """A classifier on labelled images: what it says, how right that is, how sure it may be of it."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -11,11 +11,13 @@ from torch import Tensor
 from kinsight import progress
 from kinsight.data import ImageLoader, Records, read_records, require_images
 from kinsight.data.multi_hot import MultiHot
-from kinsight.errors import DataError
+from kinsight.errors import DataError, SpecError
 from kinsight.evaluation.decision import Decision
 from kinsight.evaluation.embedding import embed_records
+from kinsight.evaluation.image_intervals import image_intervals
 from kinsight.evaluation.model import Model
 from kinsight.metrics import (
+    MultilabelResult,
     Reliability,
     choose_thresholds,
     classification_metrics,
@@ -23,14 +25,24 @@ from kinsight.metrics import (
     multilabel_metrics,
     probabilities,
     reliability,
+    threshold_metrics,
 )
+from kinsight.metrics.blocks import CELLS, all_finite, row_blocks
 from kinsight.models import Classifier
 from kinsight.reports.classified import Classified
 from kinsight.specs.classes import ClassesSpec
 from kinsight.specs.data import Source
 
-_AT_THRESHOLDS = ("cp", "cr", "cf1", "op", "or", "of1", "macro_f1", "exact_match")
-_ROWS = 2**14
+
+class Resampling(NamedTuple):
+    """How intervals are drawn. resamples: 0: none are. seed: also of what is drawn for the page."""
+
+    resamples: int = 1000
+    confidence: float = 0.95
+    seed: int = 0
+
+
+_USUAL_RESAMPLING = Resampling()
 
 
 @dataclass(frozen=True)
@@ -75,10 +87,34 @@ def score(model: Model, records: Records, loader: ImageLoader, *, batch_size: in
 
 
 def logits_of(classifier: Classifier, emb_ND: Tensor) -> Tensor:
-    """float32 (N, C) on the CPU, in blocks, where the classifier is."""
-    place = classifier.weight.device
+    """float32 (N, C) on the CPU, computed in blocks where the classifier is."""
+    place, rows = classifier.weight.device, rows_at_once(classifier)
+    logit_NC = torch.empty(len(emb_ND), classifier.form.num_classes)  # joining parts would take it twice
     with torch.inference_mode():
-        return torch.cat([classifier(emb_BD.to(place)).cpu() for emb_BD in emb_ND.split(_ROWS)])
+        for logit_BC, emb_BD in zip(logit_NC.split(rows), emb_ND.split(rows), strict=True):
+            logit_BC.copy_(classifier(emb_BD.to(place)))
+    return logit_NC
+
+
+def rows_at_once(classifier: Classifier) -> int:
+    """Images whose logits take little memory."""
+    return max(1, CELLS // (classifier.form.num_classes * classifier.form.centres))
+
+
+def check_ks(wanted: ClassesSpec, classes: int, *, field: str) -> None:
+    """Refuse a k that was asked for and can tell nothing. Raises SpecError."""
+    if wanted.differing("ks") and (vain := [k for k in wanted.ks if k not in usable_ks(wanted.ks, classes)]):
+        raise SpecError(
+            "spec.no-effect",
+            "is accuracy" if vain[0] == 1 else f"is always 1 with {classes} classes",
+            field=f"{field}={vain[0]}",
+            remedy=f"give numbers from 2 to {classes - 1}" if classes > 2 else "leave it out",
+        )
+
+
+def usable_ks(ks: list[int], classes: int) -> list[int]:
+    """Those that tell something: among as many classes as there are, the true one always is."""
+    return [k for k in ks if 1 < k < classes]
 
 
 def scored(
@@ -89,73 +125,120 @@ def scored(
     return Scored(logit_NC, torch.from_numpy(target), records.uris.take(pa.array(index_N)), broken, records)
 
 
-def judge(decision: Decision, found: Scored, wanted: ClassesSpec, *, seed: int = 0) -> Classified:
+def judge(
+    decision: Decision, found: Scored, wanted: ClassesSpec, resampling: Resampling = _USUAL_RESAMPLING
+) -> Classified:
     """All that is measured: at the decision's own temperature and thresholds, and what these images would choose.
 
     Raises DataError for logits that are not finite.
     """
-    if not bool(found.logit_NC.isfinite().all()):
+    if not all_finite(found.logit_NC):
         raise DataError(
             "evaluation.logits", "the model's logits are not all finite", remedy="look for a model that has diverged"
         )
     fitted = fit_temperature(found.logit_NC, found.target)
-    before_NC = decision.probabilities(found.logit_NC)
-    after_NC = probabilities(found.logit_NC, several=decision.several, temperature=fitted.temperature)
     known = {
         "class_names": decision.class_names,
-        "probability_NC": before_NC,
+        "logit_NC": found.logit_NC,
         "target": found.target,
         "uri_N": found.uri_N,
-        "reliability": _reliability(before_NC, found.target),
-        "calibrated": _reliability(after_NC, found.target),
         "fitted": fitted,
         "temperature": decision.temperature,
-        "raw": _raw(decision, found) if decision.temperature is not None else None,
+        "confidence": resampling.confidence,
         "each_class": wanted.each_class,
         "num_pictures": wanted.num_visualizations,
-        "seed": seed,
+        "seed": resampling.seed,
     }
     counts = {"images": len(found.target), "broken_images": len(found.broken)}
-    sure = {
-        "ece": known["reliability"].ece,
-        "temperature": fitted.temperature,
-        "calibrated/ece": known["calibrated"].ece,
-    }
-    if decision.threshold_C is None:
-        result = classification_metrics(found.logit_NC, found.target, _usable(wanted.ks, len(decision.class_names)))
-        counts["classes"] = int((result.support_C > 0).sum())
-        return Classified(metrics=result.means | sure | counts, one=result, **known)
-    return _several(decision, after_NC, known, wanted, sure | counts)
+    measured = _several if decision.several else _one
+    return measured(decision, found, wanted, resampling, known, counts)
+
+
+def _one(
+    decision: Decision,
+    found: Scored,
+    wanted: ClassesSpec,
+    resampling: Resampling,
+    known: dict[str, Any],
+    counts: dict[str, int],
+) -> Classified:
+    ks = usable_ks(wanted.ks, len(decision.class_names))
+    result = classification_metrics(found.logit_NC, found.target, ks)
+    fitted = known["fitted"].temperature
+    sure, calibrated, raw = (_sure(found, each) for each in (decision.temperature, fitted, None))
+    right = {"accuracy": (result.rank_N == 1).double()}
+    right |= {f"top{k}_accuracy": (result.rank_N <= k).double() for k in ks}
+    metrics = result.means | _how_sure(sure, fitted, calibrated) | counts
+    metrics["classes"] = int((result.support_C > 0).sum())
+    return Classified(
+        metrics=metrics | image_intervals(right, *resampling),
+        one=result,
+        reliability=sure,
+        calibrated=calibrated,
+        raw=raw if decision.temperature is not None else None,
+        **known,
+    )
 
 
 def _several(
-    decision: Decision, after_NC: Tensor, known: dict[str, Any], wanted: ClassesSpec, further: dict[str, Any]
+    decision: Decision,
+    found: Scored,
+    wanted: ClassesSpec,
+    resampling: Resampling,
+    known: dict[str, Any],
+    counts: dict[str, int],
 ) -> Classified:
-    """Thresholds are chosen on probabilities by the temperature that goes into the bundle with them."""
-    result = multilabel_metrics(known["probability_NC"], known["target"], decision.threshold_C)
-    chosen = choose_thresholds(after_NC, known["target"], precision=wanted.precision)
-    at_chosen = multilabel_metrics(after_NC, known["target"], chosen.threshold_C)
-    metrics = result.means | further | {"labels": result.num_labels}
+    """Thresholds are chosen on probabilities by the temperature that goes into the bundle with them.
+
+    Probabilities are as large as the logits, so that they are made one after the other.
+    """
+    target_NC, fitted = found.target, known["fitted"].temperature
+    probability_NC = decision.probabilities(found.logit_NC)
+    result = multilabel_metrics(probability_NC, target_NC, decision.threshold_C)
+    sure = raw = reliability(probability_NC, target_NC)
+    del probability_NC
+    probability_NC = probabilities(found.logit_NC, several=True, temperature=fitted)
+    chosen = choose_thresholds(probability_NC, target_NC, precision=wanted.precision)
+    at_chosen = threshold_metrics(probability_NC, target_NC, chosen.threshold_C)
+    calibrated = reliability(probability_NC, target_NC)
+    del probability_NC
+    if decision.temperature is not None:
+        raw = reliability(probabilities(found.logit_NC, several=True), target_NC)
+    metrics = result.means | _how_sure(sure, fitted, calibrated) | counts | {"labels": result.num_labels}
     judged = Classified(
-        metrics=metrics, several=result, threshold_C=decision.threshold_C, chosen=chosen, at_chosen=at_chosen, **known
+        metrics=metrics,
+        several=result,
+        threshold_C=decision.threshold_C,
+        chosen=chosen,
+        at_chosen=at_chosen,
+        reliability=sure,
+        calibrated=calibrated,
+        raw=raw if decision.temperature is not None else None,
+        **known,
     )
+    values = {"exact_match": _exact(result)}
     if judged.has_chosen:
-        metrics |= {f"chosen/{name}": at_chosen.means[name] for name in _AT_THRESHOLDS}
-    return replace(judged, metrics=metrics)
+        metrics |= {f"chosen/{name}": value for name, value in at_chosen.means.items()}
+        values["chosen/exact_match"] = _exact(at_chosen)
+    if result.map_slope_N is not None and result.num_labels:  # as if each image had its own, whose mean is the whole's
+        values["map"] = metrics["map"] + result.seen_N.sum() * result.map_slope_N[result.seen_N]
+    return replace(judged, metrics=metrics | image_intervals(values, *resampling))
 
 
-def _raw(decision: Decision, found: Scored) -> Reliability:
-    return _reliability(probabilities(found.logit_NC, several=decision.several), found.target)
+def _exact(result: MultilabelResult) -> Tensor:
+    """float64: for every image of which anything is known, whether all is right."""
+    return (~result.wrong_N[result.seen_N]).double()
 
 
-def _usable(ks: list[int], classes: int) -> list[int]:
-    """Among as many classes as there are, the true one always is."""
-    return [k for k in ks if 1 < k < classes]
+def _how_sure(sure: Reliability, fitted: float, calibrated: Reliability) -> dict[str, float]:
+    return {"ece": sure.ece, "temperature": fitted, "calibrated/ece": calibrated.ece}
 
 
-def _reliability(probability_NC: Tensor, target: Tensor) -> Reliability:
-    if target.ndim == 1:
-        confidence_N, predicted_N = probability_NC.max(1)
-        return reliability(confidence_N, predicted_N == target)
-    known_NC = target >= 0
-    return reliability(probability_NC[known_NC], target[known_NC])
+def _sure(found: Scored, temperature: float | None) -> Reliability:
+    """Of the class said to be likeliest."""
+    parts = []
+    for logit_BC, label_B in row_blocks(found.logit_NC, found.target):
+        confidence_B, predicted_B = probabilities(logit_BC, several=False, temperature=temperature).max(1)
+        parts.append((confidence_B, predicted_B == label_B))
+    confidence_N, right_N = (torch.cat(each) for each in zip(*parts, strict=True))
+    return reliability(confidence_N, right_N)

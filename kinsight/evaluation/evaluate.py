@@ -26,12 +26,12 @@ from kinsight import __version__, storage
 from kinsight.data import vectors
 from kinsight.errors import SpecError
 from kinsight.evaluation.embed import open_model
-from kinsight.evaluation.evaluate_classes import evaluate_classes, judged_task, print_class_metrics
+from kinsight.evaluation.evaluate_classes import evaluate_classes, judged_task
 from kinsight.evaluation.matching import Wanted, wanted_relation
 from kinsight.evaluation.measure import Measured, measure
 from kinsight.evaluation.model import Model
 from kinsight.evaluation.pictures import draw_retrieval
-from kinsight.evaluation.printed import print_metrics
+from kinsight.evaluation.printed import print_class_metrics, print_metrics
 from kinsight.evaluation.report import broken_images, evaluated, facts
 from kinsight.evaluation.settings import differing_fields, printed_tree, printed_yaml
 from kinsight.evaluation.sides import Side, embedded_sides, stored_sides
@@ -77,7 +77,7 @@ def run(spec: EvaluateSpec | Mapping[str, Any], *, overwrite: bool = False) -> E
     if result.task == "metric":
         print_metrics(spec, result.metrics)
     else:
-        print_class_metrics(result.metrics, spec.output)
+        print_class_metrics(spec, result.metrics)
     return result
 
 

@@ -13,13 +13,10 @@ import io
 import json
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from kinsight import __version__, progress, storage
+from kinsight import __version__, storage
 from kinsight.errors import SpecError
 from kinsight.evaluation.calibration import keep_calibration
-from kinsight.evaluation.classes import Scored, judge, read_for, score
+from kinsight.evaluation.classes import Resampling, Scored, check_ks, judge, read_for, score
 from kinsight.evaluation.embed import open_loader, open_model
 from kinsight.evaluation.model import Model
 from kinsight.evaluation.report import facts
@@ -37,8 +34,8 @@ FORMAT, VERSION = "kinsight-evaluation", 1
 HEADER, METRICS, CLASSES, CONFUSION = "evaluation.json", "metrics.json", "per_class.csv", "confusion.csv"
 _MOST_CONFUSIONS = 100_000
 _OF_RETRIEVAL = (
-    "gallery", "relation", "metric", "ks", "fprs", "max_pairs", "bootstrap", "confidence", "save_embeddings", "sizes",
-    "projection", "gallery_expansion", "query_expansion", "rerank",
+    "gallery", "relation", "metric", "ks", "fprs", "max_pairs", "save_embeddings", "sizes", "projection",
+    "gallery_expansion", "query_expansion", "rerank",
 )  # fmt: skip
 
 
@@ -76,28 +73,18 @@ def evaluate_classes(spec: EvaluateSpec, output: storage.OutputDir) -> dict[str,
     assert spec.data is not None and spec.bundle is not None, "the spec has seen to it"
     model = open_model(spec)
     decision = model.need_decision()
+    check_ks(spec.classes, len(decision.class_names), field="classes.ks")
     records = read_for(decision, spec.data)
     with open_loader(spec, model, records, labelled=False) as loader:
         found = score(model, records, loader, batch_size=spec.batch_size)
-    judged = judge(decision, found, spec.classes, seed=spec.seed)
+    resampling = Resampling(spec.bootstrap, spec.confidence, spec.seed)
+    judged = judge(decision, found, spec.classes, resampling)
     with output:
         _write(spec, model, found, judged, output)
     if spec.write_thresholds:
         uris = (uri.as_py() for chunk in judged.uri_N.chunks for uri in chunk)
         keep_calibration(spec.bundle, judged, records.fingerprint, uris, replace=spec.replace_thresholds)
     return clean(dict(judged.metrics))
-
-
-def print_class_metrics(metrics: dict[str, Any], output: str) -> None:
-    """The numbers on standard output."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("metric")
-    table.add_column("value", justify="right")
-    for name, value in metrics.items():
-        shown = "not measurable" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
-        table.add_row(name, shown)
-    Console(highlight=False).print(table)
-    progress.say(f"written to  {output}")
 
 
 def _write(spec: EvaluateSpec, model: Model, found: Scored, judged: Classified, output: storage.OutputDir) -> None:

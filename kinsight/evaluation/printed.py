@@ -29,6 +29,16 @@ def print_metrics(spec: EvaluateSpec, metrics: Mapping[str, Any]) -> None:
     progress.say(f"written to  {spec.output}")
 
 
+def print_class_metrics(spec: EvaluateSpec, metrics: Mapping[str, Any]) -> None:
+    """The numbers of a classifier, and where they were written."""
+    table = _table(("metric", "value", f"{100 * spec.confidence:g} % interval"))
+    for name, value in metrics.items():
+        if not name.endswith((".low", ".high")):
+            table.add_row(name, _value(value), _interval(metrics, name))
+    Console(highlight=False).print(table)
+    progress.say(f"written to  {spec.output}")
+
+
 def _plain(metrics: Mapping[str, Any], sure: str) -> Table:
     table = _table(("metric", "value", sure))
     for name, value in metrics.items():

@@ -8,17 +8,19 @@ from torch import Tensor
 from kinsight.errors import SpecError
 from kinsight.losses.head import ClassHead
 from kinsight.losses.label_head import LabelHead
+from kinsight.specs.label_losses import MOST_POSITIVE_WEIGHT
 from kinsight.specs.tasks import ClassBalanced, EqualClasses, LogitAdjustment, LongTail
 
 
 def effective_weights(count_C: Tensor, *, beta: float) -> Tensor:
-    """(1 - beta) / (1 - beta^n) of each class, scaled to mean 1: float32 (C,). Cui et al. 2019, section 4.
+    """(1 - beta) / (1 - beta^n) of each class, scaled to mean 1 over those that have images: float32 (C,).
 
-    count_C: images of each class; none counts as one. beta: 0 to below 1.
+    count_C: images of each class; one without any weighs 1, and decides about no other. beta: 0 to below 1.
+    Cui et al. 2019, section 4.
     """
-    n_C = count_C.to(torch.float64).clamp_min(1)
-    weight_C = (1 - beta) / (1 - beta**n_C)
-    return (weight_C / weight_C.mean()).float()
+    there_C = count_C > 0
+    weight_C = (1 - beta) / (1 - beta ** count_C.to(torch.float64).clamp_min(1))
+    return torch.where(there_C, weight_C / weight_C[there_C].mean(), 1.0).float()
 
 
 def class_shift(count_C: Tensor, *, tau: float) -> Tensor:
@@ -38,10 +40,12 @@ def label_shift(count_C: Tensor, known_C: Tensor, *, tau: float) -> Tensor:
 
 
 def balancing_weights(count_C: Tensor, known_C: Tensor) -> Tensor:
-    """Negatives / positives of each label, 1 for one without positives or without negatives: float32 (C,)."""
+    """Negatives / positives of each label, MOST_POSITIVE_WEIGHT at most, 1 for one without positives or without
+    negatives: float32 (C,).
+    """
     negative_C = known_C - count_C
     usable_C = (count_C > 0) & (negative_C > 0)
-    return torch.where(usable_C, negative_C / count_C.clamp_min(1), 1.0).float()
+    return torch.where(usable_C, negative_C / count_C.clamp_min(1), 1.0).clamp_max(MOST_POSITIVE_WEIGHT).float()
 
 
 def apply_long_tail(spec: LongTail, head: ClassHead | LabelHead, count_C: Tensor, known_C: Tensor) -> None:

@@ -12,7 +12,7 @@ from kinsight.metrics.classes import ClassTable, Interval, bootstrap_intervals, 
 from kinsight.metrics.classification import ClassificationResult, Confusion, classification_metrics
 from kinsight.metrics.curve_intervals import pair_intervals
 from kinsight.metrics.label_thresholds import LabelThresholds, choose_thresholds
-from kinsight.metrics.labels import MultilabelResult, multilabel_metrics
+from kinsight.metrics.labels import MultilabelResult, multilabel_metrics, threshold_metrics
 from kinsight.metrics.pairs import DrawnPairs, draw_pairs
 from kinsight.metrics.ranking import (
     average_precision,
@@ -90,6 +90,7 @@ __all__ = [
     "reliability",
     "retrieval_metrics",
     "roc",
+    "threshold_metrics",
     "tpr_at_fpr",
     "verification_metrics",
 ]

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kinsight.errors import DataError, SpecError
+from kinsight.metrics.blocks import all_finite, row_blocks
 
 BOUNDS = (0.01, 100.0)  # temperatures looked at
-_CELLS = 2**22  # logits at a time
 _STEPS = 100
 _CLOSE = 1e-9
 
@@ -50,7 +50,7 @@ class Reliability:
 def probabilities(logit_NC: Tensor, *, several: bool, temperature: float | None = None) -> Tensor:
     """float32 (N, C): softmax (one class), or sigmoid of each (several labels), of logits over the temperature."""
     scaled_NC = logit_NC.float() / (temperature or 1.0)
-    return scaled_NC.sigmoid() if several else scaled_NC.softmax(1)
+    return scaled_NC.sigmoid_() if several else scaled_NC.softmax(1)
 
 
 def fit_temperature(logit_NC: Tensor | np.ndarray, target: Tensor | np.ndarray) -> Temperature:
@@ -64,11 +64,11 @@ def fit_temperature(logit_NC: Tensor | np.ndarray, target: Tensor | np.ndarray) 
     logit_NC, target = torch.as_tensor(logit_NC).cpu(), torch.as_tensor(target).cpu()
     if logit_NC.ndim != 2 or target.shape not in (logit_NC.shape, logit_NC.shape[:1]):
         raise SpecError("metrics.shape", f"logits of {tuple(logit_NC.shape)} and targets of {tuple(target.shape)}")
-    if not bool(logit_NC.isfinite().all()):
+    if not all_finite(logit_NC):
         raise DataError("metrics.logits", "the logits are not all finite")
     if target.ndim == 1 and bool(((target < 0) | (target >= logit_NC.shape[1])).any()):
         raise DataError("metrics.label", f"a label is no class: the logits know 0 to {logit_NC.shape[1] - 1}")
-    count = int((target >= 0).sum())
+    count = _known(target)
     if not count:
         raise DataError("metrics.all-unknown", "no target is known: there is nothing to calibrate on")
     low, high = 1 / BOUNDS[1], 1 / BOUNDS[0]
@@ -77,20 +77,30 @@ def fit_temperature(logit_NC: Tensor | np.ndarray, target: Tensor | np.ndarray) 
     return Temperature(1 / inverse, before, after, inverse in (low, high))
 
 
+def _known(target: Tensor) -> int:
+    return sum(int((target_B >= 0).sum()) for (target_B,) in row_blocks(target))
+
+
 def reliability(confidence_M: Tensor | np.ndarray, right_M: Tensor | np.ndarray, bins: int = 15) -> Reliability:
     """How often what is said with each confidence is so, in bins of equal width (the upper edge belongs to the next).
 
-    For one class per image: the highest probability, and whether its class is the true one. For several labels: each
-    known entry's probability, and whether the label applies.
+    For one class per image: the highest probability, and whether its class is the true one. For several labels: the
+    probabilities of all entries, and whether the label applies: 1, 0, or -1 for unknown, which counts nowhere.
+    Both of one shape, any.
     """
-    confidence_M, right_M = torch.as_tensor(confidence_M).cpu().double(), torch.as_tensor(right_M).cpu().double()
+    confidence_M, right_M = torch.as_tensor(confidence_M).cpu(), torch.as_tensor(right_M).cpu()
     edge_K1 = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
-    bin_M = (torch.bucketize(confidence_M, edge_K1, right=True) - 1).clamp(0, bins - 1)
-    count_K = torch.bincount(bin_M, minlength=bins)
-    confidence_K = torch.bincount(bin_M, weights=confidence_M, minlength=bins) / count_K
-    accuracy_K = torch.bincount(bin_M, weights=right_M, minlength=bins) / count_K
+    total_3K = torch.zeros(3, bins, dtype=torch.float64)
+    for confidence_B, right_B in row_blocks(confidence_M, right_M):
+        known_B = right_B >= 0
+        confidence_B, right_B = confidence_B[known_B].double(), right_B[known_B].double()
+        bin_B = (torch.bucketize(confidence_B, edge_K1, right=True) - 1).clamp(0, bins - 1)
+        for place, value_B in enumerate((torch.ones_like(right_B), confidence_B, right_B)):
+            total_3K[place] += torch.bincount(bin_B, weights=value_B, minlength=bins)
+    count_K = total_3K[0].long()
+    confidence_K, accuracy_K = total_3K[1:] / count_K
     gap_K = (confidence_K - accuracy_K).abs().nan_to_num() * count_K
-    ece = float(gap_K.sum() / max(1, len(confidence_M)))
+    ece = float(gap_K.sum() / max(1, int(count_K.sum())))
     return Reliability(edge_K1, count_K, confidence_K, accuracy_K, ece)
 
 
@@ -116,10 +126,9 @@ def _root(logit_NC: Tensor, target: Tensor, low: float, high: float) -> float:
 def _terms(logit_NC: Tensor, target: Tensor, inverse: float) -> tuple[float, float, float]:
     """Negative log-likelihood of softened targets, its first and second derivative in 1/temperature; sums."""
     total = torch.zeros(3, dtype=torch.float64)
-    rows = max(1, _CELLS // logit_NC.shape[1])
     terms = _of_classes if target.ndim == 1 else _of_labels
-    soft = 1 / (int((target >= 0).sum()) + 2)
-    for logit_BC, target_B in zip(logit_NC.split(rows), target.split(rows), strict=True):
+    soft = 1 / (_known(target) + 2)
+    for logit_BC, target_B in row_blocks(logit_NC, target):
         total += terms(logit_BC.double(), target_B, inverse, soft)
     return float(total[0]), float(total[1]), float(total[2])
 

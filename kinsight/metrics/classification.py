@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from kinsight.errors import DataError, SpecError
-
-_CELLS = 2**24  # scores compared at a time
+from kinsight.metrics.blocks import row_blocks
 
 
 class Confusion(NamedTuple):
@@ -33,7 +32,8 @@ class ClassificationResult:
     per_class: recall, precision, f1, float64 (C,): NaN where a class neither occurs nor is predicted (recall: where it
     does not occur), and 0 for the precision of a class that occurs and is never predicted.
     support_C: int64, images of each class. rank_N: int64, place of the true class by score, from 1.
-    predicted_N, label_N: int64.
+    predicted_N, label_N: int64. `confusion_CC` is the whole confusion matrix, for your own use: pages and files take
+    `confusions`, whose size does not grow with the square of the classes.
     """
 
     means: dict[str, float]
@@ -74,8 +74,15 @@ def classification_metrics(
         raise SpecError("metrics.ks", f"ks={[*ks]}: every k must be at least 1", field="ks")
     score_NC, label_N = torch.as_tensor(score_NC).cpu(), torch.as_tensor(label_N).cpu().long()
     _check(score_NC, label_N)
-    rank_N, predicted_N = _ranks(score_NC, label_N)
-    classes = score_NC.shape[1]
+    blocks = [ranks(score_BC, label_B) for score_BC, label_B in row_blocks(score_NC, label_N)]
+    rank_N, predicted_N = (torch.cat(parts) for parts in zip(*blocks, strict=True))
+    return ranked_result(rank_N, predicted_N, label_N, classes=score_NC.shape[1], ks=ks)
+
+
+def ranked_result(
+    rank_N: Tensor, predicted_N: Tensor, label_N: Tensor, *, classes: int, ks: Sequence[int]
+) -> ClassificationResult:
+    """`classification_metrics` of images whose scores have been looked at already, by `ranks`; all on the CPU."""
     support_C = torch.bincount(label_N, minlength=classes)
     predicted_C = torch.bincount(predicted_N, minlength=classes)
     right_C = torch.bincount(label_N[rank_N == 1], minlength=classes).double()
@@ -99,12 +106,21 @@ def precision_recall_f1(right_C: Tensor, predicted_C: Tensor, support_C: Tensor)
     return {"precision": precision_C, "recall": recall_C, "f1": f1_C}
 
 
-def refuse_nan(score_NC: Tensor) -> None:
-    """Raise DataError naming the first row that holds a NaN."""
-    if bool((bad_N := score_NC.isnan().any(1)).any()):
-        raise DataError(
-            "metrics.nan", f"the scores of row {int(bad_N.nonzero()[0])} hold NaN", remedy="score finite embeddings"
-        )
+def ranks(score_BC: Tensor, label_B: Tensor) -> tuple[Tensor, Tensor]:
+    """(place of the true class from 1, best class), int64 (B,), where the scores are; of equal ones the lower first."""
+    place_C = torch.arange(score_BC.shape[1], device=score_BC.device)
+    own_B1 = score_BC.gather(1, label_B[:, None])
+    before_BC = (score_BC > own_B1) | ((score_BC == own_B1) & (place_C < label_B[:, None]))
+    return before_BC.sum(1) + 1, score_BC.argmax(1)
+
+
+def refuse_nan(score_NC: Tensor, *, first: int = 0) -> None:
+    """Raise DataError naming the first row that holds a NaN. first: number of the first row."""
+    for (score_BC,) in row_blocks(score_NC):
+        if bool((bad_B := score_BC.isnan().any(1)).any()):
+            row = first + int(bad_B.nonzero()[0])
+            raise DataError("metrics.nan", f"the scores of row {row} hold NaN", remedy="score finite embeddings")
+        first += len(score_BC)
 
 
 def _check(score_NC: Tensor, label_N: Tensor) -> None:
@@ -122,16 +138,3 @@ def _check(score_NC: Tensor, label_N: Tensor) -> None:
             "metrics.label",
             f"the label of row {row} is {int(label_N[row])}; the scores know classes 0 to {score_NC.shape[1] - 1}",
         )
-
-
-def _ranks(score_NC: Tensor, label_N: Tensor) -> tuple[Tensor, Tensor]:
-    """(place of the true class from 1, best class), int64, a block of images at a time."""
-    place_C = torch.arange(score_NC.shape[1])
-    ranks, best = [], []
-    rows = max(1, _CELLS // score_NC.shape[1])
-    for score_BC, label_B in zip(score_NC.split(rows), label_N.split(rows), strict=True):
-        own_B1 = score_BC.gather(1, label_B[:, None])
-        before_BC = (score_BC > own_B1) | ((score_BC == own_B1) & (place_C < label_B[:, None]))
-        ranks.append(before_BC.sum(1) + 1)
-        best.append(score_BC.argmax(1))  # of equal ones the first
-    return torch.cat(ranks), torch.cat(best)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from kinsight.errors import SpecError
-from kinsight.metrics.labels import checked, columns, counts_by_threshold
+from kinsight.metrics.label_ranking import Entries, at_thresholds
+from kinsight.metrics.labels import checked, columns, known_entries
 
 LEAST_POSITIVES = 5  # of a label; with fewer, its best threshold is that of a few images
 NEVER = 2.0  # above every probability
@@ -43,16 +44,17 @@ def choose_thresholds(
     if precision is not None and not 0 < precision <= 1:
         raise SpecError("metrics.precision", f"precision={precision}: must be above 0 and at most 1", field="precision")
     score_NC, target_NC = checked(score_NC, target_NC)
-    known_NC = target_NC >= 0
-    shared = _choose(score_NC[known_NC], target_NC[known_NC] == 1, precision)
+    shared = _choose(lambda: known_entries(score_NC, target_NC), precision)
     found: list[float] = []
     few, unreachable = [], []
-    for label, (score_M, positive_M) in enumerate(columns(score_NC, target_NC)):
-        if int(positive_M.sum()) < least_positives:
+    for label, (score_N, target_N) in enumerate(columns(score_NC, target_NC)):
+        known_N = target_N >= 0
+        entries = (score_N[known_N], target_N[known_N] == 1)
+        if int(entries[1].sum()) < least_positives:
             few.append(label)
             own = shared
         else:
-            own = _choose(score_M, positive_M, precision)
+            own = _choose(lambda entries=entries: [entries], precision)
         if own is None:
             unreachable.append(label)
         found.append(NEVER if own is None else own)
@@ -60,21 +62,32 @@ def choose_thresholds(
     return LabelThresholds(threshold_C, NEVER if shared is None else shared, tuple(few), tuple(unreachable))
 
 
-def _choose(score_M: Tensor, positive_M: Tensor, precision: float | None) -> float | None:
-    """The threshold for one set of entries; None where nothing is positive or the precision is not reached."""
-    score_T, hits_T, count_T = counts_by_threshold(score_M.double(), positive_M)
-    if not len(score_T) or not int(hits_T[-1]):
+def _choose(entries: Entries, precision: float | None) -> float | None:
+    """The threshold for one set of entries; None where nothing is positive or the precision is not reached.
+
+    It lies at the score of a positive: from there down to the next one's, wrong predictions alone are added.
+    """
+    counts = at_thresholds(entries)
+    if not len(counts.score_T):
         return None
+    hits_T, count_T = counts.hits_T.double(), counts.count_T.double()
     if precision is None:
-        f1_T = 2 * hits_T.double() / (count_T + hits_T[-1]).double()
-        best = int((f1_T == f1_T.max()).int().argmax())
+        f1_T = 2 * hits_T / (count_T + hits_T[0])
+        best = int((f1_T == f1_T.max()).nonzero()[-1])
     else:
-        enough_T = (hits_T.double() / count_T.double() >= precision) & (hits_T > 0)
+        enough_T = hits_T / count_T >= precision
         if not bool(enough_T.any()):
             return None
-        best_hits = hits_T[enough_T].max()
-        best = int((enough_T & (hits_T == best_hits)).int().argmax())
-    below = float(score_T[best + 1]) if best + 1 < len(score_T) else 0.0
-    middle = (float(score_T[best]) + min(below, float(score_T[best]))) / 2
+        best = int(enough_T.nonzero()[0])
+    chosen = float(counts.score_T[best])
+    below = max(_highest_below(score_M, counts.score_T[best]) for score_M, _ in entries())
+    below = below if below > -np.inf else 0.0
+    middle = (chosen + min(below, chosen)) / 2
     # In the precision that probabilities are compared in, midway may fall on the lower one.
-    return middle if np.float32(middle) > np.float32(below) else float(score_T[best])
+    return middle if np.float32(middle) > np.float32(below) else chosen
+
+
+def _highest_below(score_M: Tensor, limit: Tensor) -> float:
+    """-inf where there is none."""
+    below_M = score_M[score_M < limit]
+    return float(below_M.max()) if len(below_M) else -np.inf

@@ -1,6 +1,7 @@
 """Images with what they show and what was said of them, the worst mistakes first."""
 
 import numpy as np
+from torch import Tensor
 
 from kinsight.data.reading import shown
 from kinsight.reports.classified import Classified
@@ -14,7 +15,7 @@ _LETTERS = 60
 
 
 def mistake_section(found: Classified, images: Images) -> str:
-    """Pictures of the mistakes that the model was surest of; right ones where there are too few."""
+    """Pictures of the mistakes that the model was surest of."""
     title = "Mistakes, the worst first"
     wrong = np.flatnonzero(~found.right_N.numpy())
     if not len(wrong):
@@ -29,14 +30,13 @@ def mistake_section(found: Classified, images: Images) -> str:
 
 
 def right_section(found: Classified, images: Images) -> str:
-    """Pictures of images that are right, drawn by seed; as many as the mistakes leave room for, six at least."""
+    """Pictures of images that are right, drawn by seed, as many as the mistakes leave of those wanted; "" for none."""
     right = np.flatnonzero(found.right_N.numpy())
-    title = "Right ones"
-    if not len(right):
-        return section(title, paragraph("None."), anchor="right")
-    number = max(min(6, found.num_pictures), found.num_pictures - (len(found) - len(right)))
-    chosen = np.random.default_rng(found.seed).choice(right, min(number, len(right)), replace=False)
-    return section(title, _pictures(found, np.sort(chosen), images), note="Chosen at random.", anchor="right")
+    number = min(len(right), found.num_pictures - (len(found) - len(right)))
+    if number <= 0:
+        return ""
+    chosen = np.random.default_rng(found.seed).choice(right, number, replace=False)
+    return section("Right ones", _pictures(found, np.sort(chosen), images), note="Chosen at random.", anchor="right")
 
 
 def _pictures(found: Classified, rows: np.ndarray, images: Images) -> str:
@@ -65,20 +65,19 @@ def _truth(found: Classified, row: int) -> str:
 
 def _said(found: Classified, row: int, *, every: bool = False) -> str:
     """The predicted labels with their probability, and that of those missed; of one class an image, of the true one."""
-    labels, shown_labels = found.said(row), found.shows(row)
-    labels.sort(key=lambda label: -float(found.probability_NC[row, label]))
-    texts = [f"{_short(found.class_names[label])} {_probability(found, row, label)}" for label in labels]
+    labels, shown_labels, probability_C = found.said(row), found.shows(row), found.probability(row)
+    labels.sort(key=lambda label: -float(probability_C[label]))
     missed = [label for label in shown_labels if label not in labels]
+    texts, absent = (_with_probability(found, some, probability_C) for some in (labels, missed))
     if found.one is not None:
-        truth = f" (true one {_probability(found, row, missed[0])})" if missed else ""
+        truth = f" (true one {float(probability_C[missed[0]]):.2f})" if missed else ""
         return f"said {texts[0]}{truth}"
-    absent = [f"{_short(found.class_names[label])} {_probability(found, row, label)}" for label in missed]
     said = (", ".join(texts) if every else _joined(texts)) or "nothing"
     return f"said {said}" + (f"; missed {', '.join(absent) if every else _joined(absent)}" if absent else "")
 
 
-def _probability(found: Classified, row: int, label: int) -> str:
-    return f"{float(found.probability_NC[row, label]):.2f}"
+def _with_probability(found: Classified, labels: list[int], probability_C: Tensor) -> list[str]:
+    return [f"{_short(found.class_names[label])} {float(probability_C[label]):.2f}" for label in labels]
 
 
 def _joined(names: list[str]) -> str:

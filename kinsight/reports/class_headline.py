@@ -1,8 +1,10 @@
 """The numbers of a classifier, large, then all of them with what they mean."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from kinsight.reports.classified import Classified
+from kinsight.reports.headline import interval
 from kinsight.reports.html import details, escape, section, table
 from kinsight.reports.words import percent
 
@@ -54,12 +56,18 @@ _SHARES = ("coverage_error", "temperature")  # are none
 def class_headline(found: Classified) -> str:
     """Large numbers, then a table of all."""
     metrics = found.metrics
-    large = [name for name in (_LARGE_ONE if found.one is not None else _LARGE_SEVERAL) if name in metrics]
-    cards = "".join(_card(name, metrics[name]) for name in large)
+    plain = _LARGE_ONE if found.one is not None else _LARGE_SEVERAL
+    large = [name for name in (_as_the_model_is(found, name) for name in plain) if name in metrics]
+    cards = "".join(_card(name, metrics) for name in large)
     rest = [name for name in _NAMES if name in metrics and name not in large]
     rest += [name for name in metrics if name.startswith(("top", "chosen/")) and name not in large]
-    rows = [(display_name(name), _value(metrics[name]), meaning(name)) for name in [*large, *rest]]
-    everything = details("All numbers", table(("Metric", "Value", "What it says"), rows, numbers=(1,)))
+    rows = [
+        (display_name(name), _value(metrics[name]), interval(metrics, name), meaning(name))
+        for name in [*large, *rest]
+        if not name.endswith((".low", ".high"))
+    ]
+    columns = ("Metric", "Value", f"{100 * found.confidence:g} % interval", "What it says")
+    everything = details("All numbers", table(columns, rows, numbers=(1, 2)))
     return section("In short", f'<div class="heads">{cards}</div>', everything, note=_note(found), anchor="short")
 
 
@@ -81,10 +89,16 @@ def meaning(name: str) -> str:
     return _SENTENCES[name]
 
 
-def _card(name: str, value: Any) -> str:
+def _as_the_model_is(found: Classified, name: str) -> str:
+    """The number's name at the model's own thresholds, where these were chosen here."""
+    chosen = f"chosen/{name}"
+    return chosen if found.kept_here and chosen in found.metrics else name
+
+
+def _card(name: str, metrics: Mapping[str, Any]) -> str:
     return (
-        f'<div class="head"><span>{escape(display_name(name))}</span><strong>{escape(percent(value))}</strong>'
-        f"<small>{escape(meaning(name))}</small></div>"
+        f'<div class="head"><span>{escape(display_name(name))}</span><strong>{escape(percent(metrics[name]))}</strong>'
+        f"<em>{escape(interval(metrics, name))}</em><small>{escape(meaning(name))}</small></div>"
     )
 
 
@@ -99,7 +113,24 @@ def _note(found: Classified) -> str:
             text += f" Of {unknown:,} pairs of image and label nobody knows the truth: they count nowhere."
         if found.metrics["labels"] < len(found.class_names):
             text += " Labels that no image shows are in no mean."
+    if found.kept_here:
+        text += _chosen_here(found)
+    if any(name.endswith(".low") for name in found.metrics):
+        text += (
+            f" The intervals say where each number would lie {100 * found.confidence:g} % of the time if other images "
+            "of the same kind had been measured; where none is given, none is measured."
+        )
     return text
+
+
+def _chosen_here(found: Classified) -> str:
+    if found.several is None:
+        return " The model's temperature was found on these very images; the numbers are without it unless they say so."
+    return (
+        " The model's temperature and thresholds were chosen on these very images, which flatters the numbers that say "
+        "so, and the mistakes on this page. The others are without them: a label is said from a probability of 50 % "
+        "on, as in the validations of the training."
+    )
 
 
 def _value(value: Any) -> str:

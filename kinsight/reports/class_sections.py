@@ -15,7 +15,8 @@ def class_sections(found: Classified) -> dict[str, tuple[str, str]]:
         images = Images()
         images.probe([found.uri(row) for row in range(0, len(found), max(1, len(found) // 24))])
         parts["Mistakes"] = ("wrong", mistake_section(found, images))
-        parts["Right ones"] = ("right", right_section(found, images))
+        if right := right_section(found, images):
+            parts["Right ones"] = ("right", right)
     if found.one is not None:
         parts["Confused classes"] = ("confused", confusion_section(found))
     parts["How sure"] = ("sure", reliability_section(found))

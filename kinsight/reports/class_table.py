@@ -54,6 +54,8 @@ def class_table_section(found: Classified) -> str:
             " Chosen here: the thresholds that these images would choose, with what they reach on these very images; "
             "elsewhere it will be less."
         )
+    if several and found.kept_here:
+        note += " The thresholds were chosen on these very images; elsewhere precision and recall will be less."
     if found.chosen is not None and found.chosen.few:
         note += f" {len(found.chosen.few):,} labels with few images share one threshold."
     if len(rows) > MOST_ROWS:

@@ -1,7 +1,7 @@
 """What a page about a classifier is made from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,9 @@ from kinsight.metrics import (
     MultilabelResult,
     Reliability,
     Temperature,
+    probabilities,
 )
+from kinsight.metrics.blocks import row_blocks
 
 _LEAST = 1e-12  # probability whose logarithm is taken
 
@@ -24,17 +26,19 @@ _LEAST = 1e-12  # probability whose logarithm is taken
 class Classified:
     """Images with what they show and what a classifier says of them. N images, C classes.
 
-    probability_NC: float32, by the bundle's temperature. target: int64 (N,) class numbers, or int8 (N, C): 1, 0, -1 for
-    unknown. uri_N: addresses of the images. metrics: flat name -> number.
+    logit_NC: float32; probabilities follow by the model's temperature, None where it has none. target: int64 (N,) class
+    numbers, or int8 (N, C): 1, 0, -1 for unknown. uri_N: addresses of the images. metrics: flat name -> number, of some
+    with `<name>.low` and `.high`, bounds of that confidence.
     one, several: all results, of one class an image or of several labels; the other is None. threshold_C: what labels
     were predicted by (several). chosen, at_chosen: thresholds found on these images, and the results at them.
     reliability, calibrated: as the model is, and with the temperature found on these images; fitted: that. raw: without
-    any temperature, where the model has one (temperature).
+    any temperature, where the model has one. kept_here: the model's temperature and thresholds are what these very
+    images have chosen, and `metrics` are without them but for those that say so.
     each_class, num_pictures: what is shown. seed: of what is drawn for the page.
     """
 
     class_names: Sequence[str]
-    probability_NC: Tensor
+    logit_NC: Tensor
     target: Tensor
     uri_N: pa.ChunkedArray
     metrics: Mapping[str, Any]
@@ -48,6 +52,8 @@ class Classified:
     threshold_C: Tensor | None = None
     chosen: LabelThresholds | None = None
     at_chosen: MultilabelResult | None = None
+    kept_here: bool = False
+    confidence: float = 0.95
     each_class: bool = True
     num_pictures: int = 10
     seed: int = 0
@@ -70,36 +76,54 @@ class Classified:
             return False
         return not torch.allclose(self.chosen.threshold_C, self.threshold_C, atol=1e-4)
 
+    def kept(self) -> "Classified":
+        """The same once the model, which had neither, has the temperature and the thresholds found here."""
+        assert self.temperature is None, "it has none yet"
+        known: dict[str, Any] = {"temperature": self.fitted.temperature, "kept_here": True}
+        known |= {"reliability": self.calibrated, "raw": self.reliability}
+        if self.several is not None and self.at_chosen is not None and self.chosen is not None:
+            both = self.several.per_label | self.at_chosen.per_label  # a temperature changes no order
+            known |= {"threshold_C": self.chosen.threshold_C, "several": replace(self.at_chosen, per_label=both)}
+        return replace(self, **known)
+
+    def probability(self, row: int) -> Tensor:
+        """float32 (C,): of each class, for an image."""
+        return self._probabilities(self.logit_NC[row : row + 1])[0]
+
     def said(self, row: int) -> list[int]:
         """The classes predicted for an image, ascending."""
         if self.one is not None:
             return [int(self.one.predicted_N[row])]
-        return [int(place) for place in self._predicted_NC[row].nonzero().squeeze(1)]
+        assert self.threshold_C is not None, "of several labels"
+        return (self.probability(row) >= self.threshold_C.float()).nonzero().squeeze(1).tolist()
 
     def shows(self, row: int) -> list[int]:
         """The classes an image is known to show, ascending."""
         if self.one is not None:
             return [int(self.target[row])]
-        return [int(place) for place in (self.target[row] == 1).nonzero().squeeze(1)]
-
-    @cached_property
-    def _predicted_NC(self) -> Tensor:
-        assert self.threshold_C is not None, "of several labels"
-        return self.probability_NC >= self.threshold_C.to(self.probability_NC.dtype)
+        return (self.target[row] == 1).nonzero().squeeze(1).tolist()
 
     @cached_property
     def right_N(self) -> Tensor:
         """bool: images of which nothing wrong is said."""
         if self.one is not None:
             return self.one.rank_N == 1
-        return ((self._predicted_NC == (self.target == 1)) | (self.target < 0)).all(1)
+        assert self.several is not None, "either one class or several labels"
+        return ~self.several.wrong_N
 
     @cached_property
     def surprise_N(self) -> Tensor:
         """float64: negative log-likelihood of what each image shows, in nats: the larger, the worse the mistake."""
-        if self.one is not None:
-            own_N = self.probability_NC.gather(1, self.target[:, None]).squeeze(1)
-            return -own_N.double().clamp(min=_LEAST).log()
-        likely_NC = self.probability_NC.double().clamp(_LEAST, 1 - _LEAST)
-        share_NC = torch.where(self.target == 1, likely_NC, 1 - likely_NC)
-        return -share_NC.log().masked_fill(self.target < 0, 0.0).sum(1)
+        return torch.cat([self._surprise(*block) for block in row_blocks(self.logit_NC, self.target)])
+
+    def _probabilities(self, logit_BC: Tensor) -> Tensor:
+        return probabilities(logit_BC, several=self.several is not None, temperature=self.temperature)
+
+    def _surprise(self, logit_BC: Tensor, target: Tensor) -> Tensor:
+        probability_BC = self._probabilities(logit_BC)
+        if target.ndim == 1:
+            own_B = probability_BC.gather(1, target[:, None]).squeeze(1)
+            return -own_B.double().clamp(min=_LEAST).log()
+        likely_BC = probability_BC.double().clamp(_LEAST, 1 - _LEAST)
+        share_BC = torch.where(target == 1, likely_BC, 1 - likely_BC)
+        return -share_BC.log().masked_fill(target < 0, 0.0).sum(1)

@@ -15,7 +15,7 @@ def headline_section(found: Evaluated) -> str:
     sure = f"{100 * found.confidence:g} %"
     columns = ("Metric", "Value", f"{sure} interval", "What it says")
     names = [*headline_names(metrics), *other_names(metrics)]
-    rows = [(display_name(name), _value(metrics.get(name)), _interval(metrics, name), _meaning(found, name))
+    rows = [(display_name(name), _value(metrics.get(name)), interval(metrics, name), _meaning(found, name))
             for name in names]  # fmt: skip
     everything = details("All numbers", table(columns, rows, numbers=(1, 2)))
     return section("In short", f'<div class="heads">{cards}</div>', everything, note=_note(found), anchor="short")
@@ -45,14 +45,15 @@ def _note(found: Evaluated) -> str:
 
 
 def _card(name: str, found: Evaluated) -> str:
-    value, interval = found.metrics.get(name), _interval(found.metrics, name)
+    value, bounds = found.metrics.get(name), interval(found.metrics, name)
     return (
         f'<div class="head"><span>{escape(display_name(name))}</span><strong>{escape(percent(value))}</strong>'
-        f"<em>{escape(interval)}</em><small>{escape(_meaning(found, name))}</small></div>"
+        f"<em>{escape(bounds)}</em><small>{escape(_meaning(found, name))}</small></div>"
     )
 
 
-def _interval(metrics: Mapping[str, Any], name: str) -> str:
+def interval(metrics: Mapping[str, Any], name: str) -> str:
+    """The bounds of a number, for people."""
     low, high = metrics.get(f"{name}.low"), metrics.get(f"{name}.high")
     usable = low is not None and high is not None and low == low and high == high
     if usable:

@@ -11,7 +11,9 @@ class ClassesSpec(Spec):
     """What is told of a classifier (tasks classification and multilabel)."""
 
     ks: list[Annotated[int, Field(ge=1)]] = Field(
-        default=[5], description="classification: also how often the class is among the k most probable"
+        default=[5],
+        description="classification: also how often the class is among the k most probable; 2 to one below the number "
+        "of classes",
     )
     each_class: bool = Field(
         default=True, description="a table with a row for each class: per_class.csv, and on the page"
@@ -20,7 +22,8 @@ class ClassesSpec(Spec):
         default=10,
         ge=0,
         le=1000,
-        description="pictures on the page with true and predicted labels, worst mistakes first",
+        description="pictures on the page with true and predicted labels: the worst mistakes, and right ones where "
+        "there are fewer",
     )
     precision: float | None = Field(
         default=None,

@@ -76,7 +76,11 @@ class EvaluateSpec(_FromImages):
     ks: list[int] = Field(default=[1, 2, 4, 8, 10, 100], min_length=1, description="the k of Recall@k and CMC")
     fprs: list[float] = Field(default=[1e-1, 1e-2, 1e-3, 1e-4], description="false-positive rates to report TPR at")
     max_pairs: int = Field(default=2_000_000, ge=1000, description="pairs of each sort drawn for verification")
-    bootstrap: int = Field(default=1000, ge=0, description="resamples for confidence intervals over classes; 0: none")
+    bootstrap: int = Field(
+        default=1000,
+        ge=0,
+        description="resamples for confidence intervals over classes, of a classifier over images; 0: none",
+    )
     confidence: float = Field(default=0.95, gt=0, lt=1, description="coverage of the intervals")
     save_embeddings: bool = Field(default=False, description="also store the embeddings under `output`")
     report: ReportSpec | None = Field(

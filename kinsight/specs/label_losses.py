@@ -7,6 +7,8 @@ from pydantic import Field, field_validator
 from kinsight.specs.base import Spec
 from kinsight.specs.loss_base import Temperature
 
+MOST_POSITIVE_WEIGHT = 10_000.0
+
 Focusing = Annotated[float, Field(ge=0, le=20)]
 
 
@@ -23,9 +25,10 @@ class Bce(_LabelLoss):
     """Binary cross-entropy, summed over the labels."""
 
     kind: Literal["bce"] = "bce"
-    positive_weight: Annotated[float, Field(gt=0, le=10000)] | Literal["balanced"] | None = Field(
+    positive_weight: Annotated[float, Field(gt=0, le=MOST_POSITIVE_WEIGHT)] | Literal["balanced"] | None = Field(
         default=None,
-        description="factor of positives: a number, or `balanced` for negatives / positives of each label in training",
+        description="factor of positives: a number, or `balanced` for negatives / positives of each label in training, "
+        "10,000 at most",
     )
 
     @field_validator("positive_weight", mode="before")

@@ -153,6 +153,11 @@ def _told_fits(spec: "TrainSpec") -> None:
 
 def _long_tail_fits(spec: "TrainSpec") -> None:
     kind, loss = spec.long_tail.kind, spec.loss.kind
+    if kind != "none" and spec.sampler.kind == "class-balanced":
+        raise ValueError(
+            f"long_tail.kind={kind} and sampler.kind=class-balanced both make up for rare classes, which would be "
+            "favoured twice: choose one of them"
+        )
     if kind == "class-balanced" and loss in ("proxy-anchor", "two-way"):
         raise ValueError(f"long_tail.kind=class-balanced has nothing to weigh in loss.kind={loss}, a loss of a batch")
     if kind == "logit-adjustment" and loss not in ("softmax", "normalized-softmax", "bce", "focal", "asl"):

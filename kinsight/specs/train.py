@@ -86,7 +86,8 @@ class ValidateSpec(Spec):
     metric: str = Field(
         default="recall@1",
         description="metric: recall@k, precision@k, map@r, r_precision, map or mrr; classification: accuracy (its "
-        "default), top5_accuracy or macro_recall; multilabel: map (its default), micro_map, cf1, of1 or exact_match",
+        "default), top5_accuracy or macro_recall; multilabel: map (its default), micro_map, or with labels said from a "
+        "probability of 0.5 on cf1, of1 or exact_match",
         pattern=r"^(recall@[1-9][0-9]*|precision@[1-9][0-9]*|map@r|r_precision|map|mrr|accuracy|top5_accuracy"
         r"|macro_recall|micro_map|cf1|of1|exact_match)$",
     )

@@ -8,6 +8,7 @@ from torch import nn
 
 from kinsight.data import Records, Sampler
 from kinsight.errors import DataError, SpecError
+from kinsight.evaluation.classes import check_ks
 from kinsight.evaluation.targets import Targets
 from kinsight.parallel.collectives import world_size
 from kinsight.parallel.groups import is_main, processes_here, under_launcher
@@ -133,6 +134,16 @@ def tell_never_drawn(spec: TrainSpec, records: Records) -> None:
         warn(f"{bare:,} images without labels are never drawn: sampler.kind={spec.sampler.kind} goes by classes")
 
 
+def tell_balanced_twice(spec: TrainSpec) -> None:
+    """A sampler that draws rare classes more often, and a loss that counts their positives more."""
+    twice = [name for name, loss in spec.all_losses().items() if getattr(loss, "positive_weight", None) == "balanced"]
+    if twice and spec.sampler.kind == "class-balanced" and is_main():
+        warn(
+            f"{twice[0]}.positive_weight=balanced goes by how often images show a label in the list, and "
+            "sampler.kind=class-balanced draws those with rare ones more often: rare labels are favoured twice"
+        )
+
+
 def check_label_validation(spec: TrainSpec, records: Records) -> None:
     """Validation images say what the model is measured by. Raises DataError, SpecError."""
     if spec.task == "classification":
@@ -144,6 +155,8 @@ def check_label_validation(spec: TrainSpec, records: Records) -> None:
             field="data.validation",
             remedy="give validation images that show some of the labels",
         )
+    if spec.task == "classification":
+        check_ks(spec.validate_.classes, records.num_classes, field="validate.classes.ks")
     if spec.validate_.metric == "top5_accuracy" and records.num_classes <= 5:
         raise SpecError(
             "spec.no-effect",

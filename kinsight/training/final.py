@@ -1,34 +1,31 @@
 """The end of a training: the best model measured on the validation images, its thresholds kept, the report written."""
 
+from dataclasses import replace
 from typing import Any
 
-from kinsight import __version__, storage
+import torch
+
+from kinsight import storage
 from kinsight.errors import InterruptedRun, KinsightError
 from kinsight.evaluation.calibration import keep_calibration
-from kinsight.evaluation.classes import Scored, judge, logits_of, scored
+from kinsight.evaluation.classes import Resampling, Scored, judge, logits_of, scored
 from kinsight.evaluation.decision import Decision
 from kinsight.evaluation.embedding import embed_records
 from kinsight.evaluation.matching import Wanted
-from kinsight.evaluation.measure import Measured, measure
-from kinsight.evaluation.report import evaluated, facts
-from kinsight.evaluation.settings import printed_yaml
+from kinsight.evaluation.measure import measure
 from kinsight.evaluation.sides import Side, embedded_side, matched
 from kinsight.evaluation.thresholds import keep_thresholds
+from kinsight.metrics.labels import THRESHOLD
 from kinsight.models import load_bundle, load_header
-from kinsight.parallel.collectives import world_size
 from kinsight.parallel.groups import is_main
 from kinsight.progress import clean, warn
-from kinsight.reports.classified import Classified
-from kinsight.reports.evaluated import Report, Trained
 from kinsight.reports.page import write_report
-from kinsight.specs.evaluate import EvaluateSpec
 from kinsight.specs.train import TrainSpec
-from kinsight.training.record import read_rows
+from kinsight.training.final_report import as_evaluation, final_report
 from kinsight.training.run_folder import RunFolder
 from kinsight.training.setup import Prepared
 from kinsight.training.signals import StopRequest
 from kinsight.training.state import Broken
-from kinsight.training.validation import best_place
 
 
 def conclude(prepared: Prepared, run: RunFolder, broken: Broken, stop: StopRequest) -> dict[str, Any] | None:
@@ -50,7 +47,7 @@ def conclude(prepared: Prepared, run: RunFolder, broken: Broken, stop: StopReque
         try:
             wanted = Wanted(spec.relation, prepared.records.class_names)
             side, _, matching = matched(wanted, side, None)
-            found = measure(_as_evaluation(spec), side, None, prepared.device, matching)
+            found = measure(as_evaluation(spec), side, None, prepared.device, matching)
         except KinsightError as error:
             missing = f"The best model could not be measured: {error.message}."
             warn(missing)
@@ -58,13 +55,17 @@ def conclude(prepared: Prepared, run: RunFolder, broken: Broken, stop: StopReque
         keep_thresholds(run.best, found.decision, uris=side.uri_N.to_pylist() if side is not None else ())
     if spec.report is not None:
         _unless_stopped(stop, spec)
-        report = _report(prepared, run, side, found, missing, broken)
+        report = final_report(prepared, run, side, found, missing, broken)
         write_report(run.path, report, spec.report, device=prepared.device, told=spec.output)
     return {"metrics": clean(found.metrics), "not_measurable": found.reasons} if found is not None else None
 
 
 def _conclude_classes(prepared: Prepared, run: RunFolder, broken: Broken, stop: StopRequest) -> dict[str, Any] | None:
-    """The same for classifiers: temperature and thresholds of labels go into `best/`."""
+    """The same for classifiers: temperature and thresholds of labels go into `best/`.
+
+    The figures are without these, so that they mean what they mean in the training's rows; what they become with them,
+    on the images that chose them, has `chosen/` or `calibrated/` before its name.
+    """
     spec, judged = prepared.spec, None
     found = _score_best(prepared, run, broken)
     if not is_main():
@@ -75,31 +76,28 @@ def _conclude_classes(prepared: Prepared, run: RunFolder, broken: Broken, stop: 
         try:
             decision = Decision.of(load_header(run.best))
             assert decision is not None, "these tasks have a classifier"
-            judged = judge(decision, found, spec.validate_.classes, seed=spec.seed)
+            judged = judge(_plain(decision), found, spec.validate_.classes, Resampling(seed=spec.seed))
             if spec.validate_.write_thresholds:
                 keep_calibration(run.best, judged, found.records.fingerprint, judged.uri_N.to_pylist(), replace=True)
-                judged = _as_kept(run, found, spec, judged)
+                judged = judged.kept() if load_header(run.best).temperature is not None else judged
         except KinsightError as error:
             missing = f"The best model could not be measured: {error.message}."
             warn(missing)
     if spec.report is not None:
         _unless_stopped(stop, spec)
-        report = _report(prepared, run, None, None, missing, broken, judged)
+        report = final_report(prepared, run, None, None, missing, broken, judged)
         write_report(run.path, report, spec.report, device=prepared.device, told=spec.output)
     return {"metrics": clean(dict(judged.metrics)), "not_measurable": {}} if judged is not None else None
 
 
-def _as_kept(run: RunFolder, found: Scored, spec: TrainSpec, judged: Classified) -> Classified:
-    """What the bundle says by the temperature and thresholds that were just found, if they were kept."""
-    header = load_header(run.best)
-    decision = Decision.of(header)
-    if decision is None or header.temperature is None:
-        return judged
-    return judge(decision, found, spec.validate_.classes, seed=spec.seed)
+def _plain(decision: Decision) -> Decision:
+    """As in the validations of the training, also where a training that was interrupted has kept more already."""
+    halves_C = torch.full_like(decision.threshold_C, THRESHOLD) if decision.threshold_C is not None else None
+    return replace(decision, temperature=None, threshold_C=halves_C)
 
 
 def _score_best(prepared: Prepared, run: RunFolder, broken: Broken) -> Scored | None:
-    """What the best model says of the validation images, on every rank; None without any."""
+    """What the best model says of the validation images, on the main rank; None on others, and without any."""
     loader = prepared.validation
     if loader is None:
         return None
@@ -109,7 +107,9 @@ def _score_best(prepared: Prepared, run: RunFolder, broken: Broken) -> Scored | 
         batch_size = prepared.spec.validate_.batch_size
         net = best.net.to(prepared.device)
         found = embed_records(net, loader, prepared.device, prepared.arithmetic, batch_size=batch_size)
-    logit_NC = logits_of(best.classifier, found.emb_ND)
+    if not is_main():
+        return None
+    logit_NC = logits_of(best.classifier.to(prepared.device), found.emb_ND)
     skipped = [(uri, reason) for _, uri, reason in broken.get("validation", ())]
     several = prepared.spec.task == "multilabel"
     return scored(loader.records, logit_NC, found.index_N, skipped, several=several)
@@ -147,59 +147,3 @@ def _embed_best(prepared: Prepared, run: RunFolder, broken: Broken) -> Side | No
         found = embed_records(net, loader, prepared.device, prepared.arithmetic, batch_size=batch_size)
     skipped = [(uri, reason) for _, uri, reason in broken.get("validation", ())]
     return embedded_side(loader.records, found.emb_ND, found.index_N, skipped)
-
-
-def _as_evaluation(spec: TrainSpec) -> EvaluateSpec:
-    """What `kinsight evaluate` would be told, to measure the same."""
-    ks: list[int] = EvaluateSpec.model_fields["ks"].default
-    name, _, k = spec.validate_.metric.partition("@")
-    return EvaluateSpec(
-        output=spec.output,
-        bundle=spec.output,
-        data=spec.data.validation,
-        ks=sorted({*ks, int(k)}) if name == "recall" else ks,
-        seed=spec.seed,
-    )
-
-
-def _report(
-    prepared: Prepared,
-    run: RunFolder,
-    side: Side | None,
-    found: Measured | None,
-    missing: str,
-    broken: Broken,
-    judged: Classified | None = None,
-) -> Report:
-    spec, position = prepared.spec, prepared.training.position
-    place = storage.Address.parse(spec.output)
-    known: dict[str, Any] = {
-        "kinsight": __version__,
-        "network": f"{spec.model.backbone}, vectors of {spec.model.embedding_dim} numbers",
-        "first weights": prepared.net.origin.source or "random",
-        "training images": f"{len(prepared.records):,} of {prepared.records.num_classes:,} classes",
-        "validation images": f"{len(prepared.validation.records):,}" if prepared.validation is not None else "none",
-        "steps": f"{position.step:,} of {prepared.budget.expected_steps(position):,}, {position.images:,} images seen",
-        "training time": f"{position.seconds:,.0f} s",
-        "best model": best_place(prepared),
-        "device": f"{prepared.device} in {prepared.arithmetic.name}, {world_size()} process(es)",
-        "fingerprint of the training images": prepared.records.fingerprint,
-        "fingerprint of the validation images": side.fingerprint if side is not None else None,
-    }
-    shown = evaluated(_as_evaluation(spec), side, None, found) if side is not None and found is not None else None
-    return Report(
-        title=f"Training of {str(place).rstrip('/').rpartition('/')[2]}",
-        lead=f"{place}: {spec.model.backbone} on {known['training images'].replace(' of ', ' images of ')}"
-        + (
-            "; measured on validation images by the best model, which was chosen by them: new images may be harder."
-            if shown is not None or judged is not None
-            else "."
-        ),
-        trained=Trained(read_rows(run.path), spec.validate_.metric if prepared.validation is not None else None),
-        evaluated=shown,
-        classified=judged,
-        missing=missing,
-        facts=facts(known),
-        settings=printed_yaml(spec),
-        broken=[(uri, reason) for part in broken.values() for _, uri, reason in part],
-    )

@@ -55,6 +55,7 @@ from kinsight.training.checks import (
     check_pairs,
     check_ranks,
     check_validation_classes,
+    tell_balanced_twice,
     tell_never_drawn,
 )
 from kinsight.training.freezing import Freezer
@@ -173,6 +174,7 @@ def prepare(spec: TrainSpec, device: torch.device) -> Prepared:
     validation = _read_validation(spec, records)
     sampler = _sampler(spec, records)
     tell_never_drawn(spec, records)
+    tell_balanced_twice(spec)
     steps_per_epoch = sampler.num_batches
     budget = Budget.of(spec, steps_per_epoch)
     check_memories(spec, records, budget.steps)

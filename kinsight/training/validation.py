@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kinsight.evaluation.classes import logits_of
 from kinsight.evaluation.embedding import Embedded, embed_records
 from kinsight.evaluation.targets import build_targets
 from kinsight.metrics import AlikeAt, PairRelation, retrieval_metrics
@@ -48,7 +47,7 @@ def validate(prepared: Prepared, run: RunFolder, record: Record) -> float:
                 labels = _labels(prepared, embedded.index_N)
                 metrics = _measure(embedded.emb_ND, labels, wanted, prepared.device)
             else:
-                metrics = _measure_classes(prepared, embedded)
+                metrics = _measure_classes(prepared, embedded, wanted)
         value = sum_over_ranks([metrics.get(wanted, 0.0)])[0]
         if math.isnan(value):
             value = 0.0
@@ -123,10 +122,10 @@ def _measure(emb_ND: Tensor, label_N: Tensor | PairRelation, wanted: str, device
     return {key: value for key, value in found.means.items() if not key.startswith("cmc@")}
 
 
-def _measure_classes(prepared: Prepared, embedded: Embedded) -> dict[str, float]:
+def _measure_classes(prepared: Prepared, embedded: Embedded, wanted: str) -> dict[str, float]:
     """What the classifier says of the validation images, against what they show."""
     assert prepared.validation is not None
     classifier, records = bundle_classifier(prepared), prepared.validation.records
     assert classifier is not None, "these tasks have one"
     target = truth(prepared.spec.task, records, embedded.index_N)
-    return class_metrics(logits_of(classifier, embedded.emb_ND), target)
+    return class_metrics(classifier.to(prepared.device), embedded.emb_ND, target, wanted=wanted)

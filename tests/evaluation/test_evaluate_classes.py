@@ -68,13 +68,12 @@ def targets(images: Path) -> torch.Tensor:
 
 def test_numbers_of_one_class(images: Path, bundle: dict[str, Path], tmp_path: Path) -> None:
     found = evaluate(
-        bundle["classification"], source(images, "classification"), tmp_path / "out", classes={"ks": [2, 9]}
+        bundle["classification"], source(images, "classification"), tmp_path / "out", classes={"ks": [2, 4]}
     )
     paths = [f"{images}/{label}/{number}.png" for label in range(6) for number in range(EACH)]
     label_N = torch.arange(6).repeat_interleave(EACH)
-    means = classification_metrics(logits(bundle["classification"], paths), label_N, ks=(2,)).means
+    means = classification_metrics(logits(bundle["classification"], paths), label_N, ks=(2, 4)).means
     assert {name: found[name] for name in means} == pytest.approx(means)
-    assert "top9_accuracy" not in found  # of six classes
     assert (found["images"], found["classes"], found["broken_images"]) == (48, 6, 0)
     assert json.loads((tmp_path / "out/metrics.json").read_text()) == found
     with (tmp_path / "out/per_class.csv").open() as file:
@@ -99,6 +98,26 @@ def test_numbers_of_several_labels(images: Path, bundle: dict[str, Path], tmp_pa
     assert again["cf1"] == pytest.approx(found["chosen/cf1"])
     assert again["map"] == pytest.approx(found["map"])
     assert again["ece"] == pytest.approx(found["calibrated/ece"])
+
+
+@pytest.mark.parametrize("task", ["classification", "multilabel"])
+def test_intervals_over_images(task: str, images: Path, bundle: dict[str, Path], tmp_path: Path) -> None:
+    bounded = ["accuracy"] if task == "classification" else ["map", "exact_match"]
+    data = source(images, task)
+    if task == "classification":
+        wrong = [(f"{images}/{label}/{n}.png", (label + (n == 0)) % 6) for label in range(6) for n in range(EACH)]
+        data = {"path": str(write_list(tmp_path / "wrong.txt", wrong))}
+    found = evaluate(bundle[task], data, tmp_path / "out", write_thresholds=False)
+    for name in bounded:
+        assert 0 <= found[f"{name}.low"] <= found[name] <= found[f"{name}.high"] <= 1
+        assert found[f"{name}.low"] < found[f"{name}.high"]
+    text = (tmp_path / "out/report/index.html").read_text(encoding="utf-8")
+    assert "95 % interval" in text and "if other images" in text
+    narrower = evaluate(bundle[task], data, tmp_path / "b", write_thresholds=False, confidence=0.5)
+    none = evaluate(bundle[task], data, tmp_path / "c", write_thresholds=False, bootstrap=0)
+    for name in bounded:
+        assert found[f"{name}.low"] <= narrower[f"{name}.low"] <= narrower[f"{name}.high"] <= found[f"{name}.high"]
+    assert not [name for name in none if name.endswith((".low", ".high"))]
 
 
 def test_predictions_use_what_was_chosen(images: Path, bundle: dict[str, Path], tmp_path: Path) -> None:
@@ -186,7 +205,7 @@ def test_the_worst_mistakes_come_first(images: Path, tmp_path: Path) -> None:
     found = evaluate(place, data, tmp_path / "out", classes={"num_visualizations": 3})
     assert found["accuracy"] <= 7 / 8
     text = (tmp_path / "out/report/index.html").read_text(encoding="utf-8")
-    part = text.partition('id="wrong"')[2].partition('id="right"')[0]
+    part = text.partition('id="wrong"')[2].partition("</section>")[0]
     assert part.count("<figure") == 3
     shown = [float(each.partition(")")[0]) for each in part.partition("As a table")[0].split("(true one ")[1:]]
     assert shown == sorted(shown)
@@ -210,7 +229,9 @@ def test_vectors_are_judged_by_retrieval_when_asked(images: Path, bundle: dict[s
         ("classification", {"classes": {"precision": 0.9}}, r"classes\.precision: has no effect"),
         ("multilabel", {"classes": {"ks": [3]}}, r"classes\.ks: has no effect"),
         ("multilabel", {"task": "classification"}, "was trained with task=multilabel"),
-        ("multilabel", {"bootstrap": 10}, "bootstrap: has no effect"),
+        ("multilabel", {"max_pairs": 5000}, "max_pairs: has no effect"),
+        ("classification", {"classes": {"ks": [2, 6]}}, r"classes\.ks=6: is always 1 with 6 classes"),
+        ("classification", {"classes": {"ks": [1, 5]}}, r"classes\.ks=1: is accuracy"),
         ("multilabel", {"report": {"map": "pca"}}, "report: has no effect"),
         ("classification", {"task": "metric", "classes": {"each_class": False}}, "classes: has no effect"),
         ("multilabel", {"write_thresholds": False, "replace_thresholds": True}, "replace_thresholds has no effect"),

@@ -31,8 +31,11 @@ def objective(loss: specs.Loss, long_tail: LongTail, *extra: specs.Loss) -> loss
 
 def test_effective_numbers_by_hand() -> None:
     found = losses.effective_weights(COUNT_C, beta=0.9)
-    raw = [0.1 / (1 - 0.9**n) for n in (100, 10, 1, 1)]
-    assert found.tolist() == pytest.approx([4 * value / sum(raw) for value in raw])
+    raw = [0.1 / (1 - 0.9**n) for n in (100, 10, 1)]  # the last class has no image and no say
+    assert found.tolist() == pytest.approx([*(3 * value / sum(raw) for value in raw), 1])
+    many = losses.effective_weights(torch.tensor([1000, 100, *[0] * 98]), beta=0.999)
+    assert many[:2].mean() == pytest.approx(1) and many[1] > many[0]
+    assert losses.effective_weights(torch.zeros(3, dtype=torch.int64), beta=0.9).tolist() == [1, 1, 1]
     assert losses.effective_weights(COUNT_C, beta=1e-9).tolist() == pytest.approx([1] * 4)
 
 
@@ -43,6 +46,14 @@ def test_shifts_by_hand() -> None:
     expected = [math.log(100 / 100), math.log(10 / 190), math.log(1 / 49), math.log(1 / 200)]
     assert losses.label_shift(COUNT_C, KNOWN_C, tau=1).tolist() == pytest.approx(expected, abs=1e-6)
     assert losses.balancing_weights(COUNT_C, KNOWN_C).tolist() == pytest.approx([1, 19, 49, 1])
+
+
+def test_balanced_weights_end_where_a_users_number_does() -> None:
+    found = losses.balancing_weights(torch.tensor([2, 50]), torch.tensor([3_000_000, 3_000_000]))
+    assert found.tolist() == [10_000, 10_000]
+    assert specs.Bce(positive_weight=10_000).positive_weight == 10_000
+    with pytest.raises(ValueError, match="10000"):
+        specs.Bce(positive_weight=10_001)
 
 
 def test_class_balanced_softmax() -> None:

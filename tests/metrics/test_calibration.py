@@ -121,6 +121,16 @@ def test_bins_worked_by_hand():
     assert reliability(torch.tensor([0.1]), torch.tensor([0]), bins=2).accuracy_K.isnan().tolist() == [False, True]
 
 
+def test_unknown_entries_and_blocks_change_no_bin(monkeypatch):
+    logit_NC, target_NC = labels_case(5)
+    probability_NC, unknown_NC = logit_NC.sigmoid(), torch.rand(target_NC.shape) < 0.3
+    known = reliability(probability_NC[~unknown_NC], target_NC[~unknown_NC])
+    monkeypatch.setattr("kinsight.metrics.blocks.CELLS", 77)
+    found = reliability(probability_NC, target_NC.masked_fill(unknown_NC, -1))
+    assert torch.equal(found.count_K, known.count_K)
+    assert found.ece == pytest.approx(known.ece)
+
+
 @pytest.mark.parametrize(
     ("logit_NC", "target", "kind"),
     [

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinsight.errors import DataError, SpecError
-from kinsight.metrics import multilabel_metrics
+from kinsight.metrics import multilabel_metrics, threshold_metrics
 
 
 def case(seed, images=120, labels=6, step=None, empty=(), full=(), unknown=0.0):
@@ -144,6 +144,52 @@ def test_nothing_positive_leaves_only_what_can_be_said():
     assert np.isnan([found.means[name] for name in ("map", "micro_map", "weighted_map", "cp", "cr", "cf1", "or")]).all()
     assert found.means["coverage_error"] == 0.0
     assert multilabel_metrics(torch.zeros(4, 3), torch.zeros(4, 3)).means["exact_match"] == 1.0
+
+
+def test_blocks_change_nothing(monkeypatch):
+    score_NC, target_NC = case(7, images=200, step=0.1, unknown=0.2)
+    whole = multilabel_metrics(score_NC, target_NC, 0.4)
+    monkeypatch.setattr("kinsight.metrics.blocks.CELLS", 50)
+    monkeypatch.setattr("kinsight.metrics.labels.CELLS", 450)
+    parts = multilabel_metrics(score_NC, target_NC, 0.4)
+    assert parts.means == pytest.approx(whole.means)
+    assert torch.equal(parts.wrong_N, whole.wrong_N) and torch.allclose(parts.map_slope_N, whole.map_slope_N)
+
+
+def test_thresholds_alone_and_without_the_slowest():
+    score_NC, target_NC = case(8, unknown=0.1)
+    whole = multilabel_metrics(score_NC, target_NC, 0.6).means
+    ranked = {"map", "micro_map", "weighted_map", "coverage_error"}
+    assert threshold_metrics(score_NC, target_NC, 0.6).means == {n: v for n, v in whole.items() if n not in ranked}
+    assert multilabel_metrics(score_NC, target_NC, 0.6, micro=False).means == {
+        n: v for n, v in whole.items() if n != "micro_map"
+    }
+
+
+@pytest.mark.parametrize("step", [None, 0.2])
+def test_the_slope_of_map_is_its_derivative_in_the_weight_of_an_image(step):
+    """An image that is there k times weighs k times as much."""
+    score_NC, target_NC = case(9, images=60, step=step, unknown=0.2, empty=(2,))
+    found = multilabel_metrics(score_NC, target_NC)
+    assert float(found.map_slope_N.sum()) == pytest.approx(0, abs=1e-12)
+    often = 200
+    for image in (0, 7, 31, 59):
+        times_N = np.full(60, often)
+        times_N[image] += 1
+        rows = np.repeat(np.arange(60), times_N)
+        grown = multilabel_metrics(score_NC[rows], target_NC[rows]).means["map"] - found.means["map"]
+        assert grown * often == pytest.approx(float(found.map_slope_N[image]), rel=0.02, abs=1e-5)
+
+
+def test_slopes_tell_how_far_map_strays():
+    """As far as that of images drawn with replacement."""
+    rng = np.random.default_rng(0)
+    score_NC, target_NC = case(10, images=400, labels=5)
+    score_NC = score_NC + 0.8 * target_NC
+    found = multilabel_metrics(score_NC, target_NC)
+    drawn = [multilabel_metrics(score_NC[rows], target_NC[rows], micro=False).means["map"]
+             for rows in rng.integers(0, 400, (300, 400))]  # fmt: skip
+    assert float(found.map_slope_N.square().sum().sqrt()) == pytest.approx(np.std(drawn), rel=0.12)
 
 
 def test_a_threshold_is_met_in_the_precision_of_the_scores():

@@ -99,3 +99,13 @@ def test_scores_next_to_each_other_stay_apart():
 def test_a_precision_that_is_none(wished):
     with pytest.raises(SpecError, match="precision"):
         choose_thresholds(torch.rand(5, 2), torch.ones(5, 2), precision=wished)
+
+
+@pytest.mark.parametrize("wished", [None, 0.6])
+def test_blocks_change_nothing(wished, monkeypatch):
+    score_NC, target_NC = case(4, step=0.05, unknown=0.2)
+    whole = choose_thresholds(score_NC, target_NC, precision=wished)
+    monkeypatch.setattr("kinsight.metrics.blocks.CELLS", 50)
+    monkeypatch.setattr("kinsight.metrics.labels.CELLS", 450)
+    parts = choose_thresholds(score_NC, target_NC, precision=wished)
+    assert parts.threshold_C.tolist() == whole.threshold_C.tolist() and parts.shared == whole.shared

@@ -1,6 +1,7 @@
 """Pages about classifiers: many classes, few images, nothing to see."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -27,12 +28,11 @@ def one_class(images: int, classes: int, *, right: float = 0.5, **further: objec
     logit_NC = torch.randn(images, classes, generator=generator)
     known_N = torch.rand(images, generator=generator) < right
     logit_NC[known_N, label_N[known_N]] += 9
-    probability_NC = logit_NC.softmax(1)
-    confidence_N, predicted_N = probability_NC.max(1)
+    confidence_N, predicted_N = logit_NC.softmax(1).max(1)
     sure = reliability(confidence_N, predicted_N == label_N)
     result = classification_metrics(logit_NC, label_N, (5,))
     return Classified(
-        [f"class <{number}>" for number in range(classes)], probability_NC, label_N, uris(images),
+        [f"class <{number}>" for number in range(classes)], logit_NC, label_N, uris(images),
         result.means | {"ece": sure.ece, "classes": classes, "images": images},
         sure, sure, fit_temperature(logit_NC, label_N), one=result, **further,  # type: ignore[arg-type]
     )  # fmt: skip
@@ -48,10 +48,9 @@ def several_labels(images: int, labels: int, *, empty: int = 0) -> Classified:
     half_C = torch.full((labels,), 0.5, dtype=torch.float64)
     result, chosen = multilabel_metrics(probability_NC, target_NC), choose_thresholds(probability_NC, target_NC)
     at_chosen = multilabel_metrics(probability_NC, target_NC, chosen.threshold_C)
-    known_NC = target_NC >= 0
-    sure = reliability(probability_NC[known_NC], target_NC[known_NC])
+    sure = reliability(probability_NC, target_NC)
     return Classified(
-        [f"label {number}" for number in range(labels)], probability_NC, target_NC, uris(images),
+        [f"label {number}" for number in range(labels)], logit_NC, target_NC, uris(images),
         result.means | {"ece": sure.ece, "labels": result.num_labels, "images": images},
         sure, sure, fit_temperature(logit_NC, target_NC), several=result, threshold_C=half_C, chosen=chosen,
         at_chosen=at_chosen,
@@ -122,11 +121,38 @@ def test_the_worst_come_first() -> None:
 
 
 def test_thresholds_that_are_the_models_own_are_told_once() -> None:
-    from dataclasses import replace
-
     found = several_labels(60, 6)
     assert found.chosen is not None
     assert "Chosen here" in page(found)
     own = replace(found, threshold_C=found.chosen.threshold_C, several=found.at_chosen)
     assert "Chosen here" not in page(own)
     assert class_rows(own)[0][-1] == "threshold"
+
+
+@pytest.mark.parametrize(("right", "wanted"), [(0.9, 10), (0.5, 10), (0.5, 70), (1.0, 200)])
+def test_no_more_pictures_than_wanted(right: float, wanted: int) -> None:
+    found = one_class(60, 4, right=right, num_pictures=wanted)
+    wrong = int((~found.right_N).sum())
+    text = page(found)
+    told = {anchor: text.partition(f'id="{anchor}"')[2].partition("</section>")[0] for anchor in ("wrong", "right")}
+    shown = {
+        anchor: len(set(re.findall(r"/nowhere/\d+\.png", part.replace("<wbr>", "")))) for anchor, part in told.items()
+    }
+    assert shown == {"wrong": min(wrong, wanted), "right": min(60 - wrong, max(0, wanted - wrong))}
+    assert ('href="#right"' in text) == (wanted > wrong)
+
+
+def test_thresholds_that_were_chosen_here_say_so() -> None:
+    found = several_labels(200, 6)
+    assert found.chosen is not None and found.at_chosen is not None
+    metrics = found.metrics | {"chosen/cf1": found.at_chosen.means["cf1"], "map.low": 0.1, "map.high": 0.9}
+    kept = replace(found, metrics=metrics).kept()
+    text = page(kept)
+    assert "chosen on these very images" in text and "CF1, thresholds chosen here" in text
+    assert "10.0 % to 90.0 %" in text and "95 % interval" in text
+    assert "chosen on these very images" not in page(found)
+    assert torch.equal(kept.right_N, ~found.at_chosen.wrong_N)
+    probability_NC = (kept.logit_NC / found.fitted.temperature).sigmoid()
+    for row in range(200):
+        said = (probability_NC[row] >= found.chosen.threshold_C).nonzero().squeeze(1).tolist()
+        assert kept.said(row) == said

@@ -11,6 +11,7 @@ from PIL import Image
 from kinsight.errors import SpecError
 from kinsight.models import load_header
 from kinsight.training import train
+from kinsight.training.record import read_rows
 
 NAMES = ("ash", "birch", "cedar")
 CONV = {"backbone": "conv4", "pretrained": None}
@@ -48,18 +49,37 @@ def run(lists: Path, output: Path, task: str, **settings: object) -> dict:
 
 @pytest.mark.parametrize("task", ["classification", "multilabel"])
 def test_page_temperature_and_thresholds(task: str, lists: Path, tmp_path: Path) -> None:
-    settings = {"classes": {"num_visualizations": 3, "each_class": task == "multilabel"}}
+    settings = {"classes": {"num_visualizations": 3, "each_class": task == "multilabel"}, "keep": "last"}
     told = run(lists, tmp_path / "run", task, validate=settings)["validation"]["metrics"]
     header = load_header(tmp_path / "run")
     assert header.temperature == pytest.approx(told["temperature"])
     assert (header.label_thresholds is None) == (task == "classification")
     assert ("cf1" in told, "accuracy" in told) == (task == "multilabel", task == "classification")
-    assert not [name for name in told if name.startswith("chosen/")], "they are what labels were predicted by"
     text = (tmp_path / "run/report/index.html").read_text(encoding="utf-8")
     for words in ("Training loss", "How sure it may be", "with the model&#x27;s temperature"):
         assert words in text
     assert ("Every label" in text, "Every class" in text) == (task == "multilabel", False)
-    assert text.partition('id="wrong"')[2].partition("</section>")[0].count("<figure") <= 3
+    exact = told["accuracy"] if task == "classification" else told["chosen/exact_match"]
+    wrong = round(24 * (1 - exact))  # with the thresholds that the bundle has
+    shown = [
+        text.partition(f'id="{part}"')[2].partition("</section>")[0].count("<figure") for part in ("wrong", "right")
+    ]
+    assert shown == [min(3, wrong), max(0, 3 - wrong)]
+
+
+@pytest.mark.parametrize("task", ["classification", "multilabel"])
+def test_a_name_means_the_same_in_the_rows_and_at_the_end(task: str, lists: Path, tmp_path: Path) -> None:
+    told = run(lists, tmp_path / "run", task, validate={"keep": "last"})["validation"]["metrics"]
+    row = [row for row in read_rows(tmp_path / "run") if row["kind"] == "validation"][-1]
+    both = set(row) & set(told)
+    assert both >= ({"accuracy", "macro_recall"} if task == "classification" else {"map", "cf1", "of1", "exact_match"})
+    assert {name: told[name] for name in both} == pytest.approx({name: row[name] for name in both})
+    text = (tmp_path / "run/report/index.html").read_text(encoding="utf-8")
+    assert "on these very images" in text and "which was chosen by them, as were its temperature" in text
+    assert ("thresholds chosen here" in text) == ("chosen/cf1" in told) == (task == "multilabel")
+    name = "accuracy" if task == "classification" else "map"
+    if told[name] < 1:
+        assert 0 <= told[f"{name}.low"] <= told[name] <= told[f"{name}.high"] <= 1
 
 
 def test_nothing_is_kept_when_not_wanted(lists: Path, tmp_path: Path) -> None:
@@ -76,6 +96,7 @@ def test_nothing_is_kept_when_not_wanted(lists: Path, tmp_path: Path) -> None:
         ("multilabel", {"validate": {"classes": {"ks": [2]}}}, r"classes\.ks has no effect"),
         ("multilabel", {"validate": {"classes": {"each_class": False}}, "report": None}, "no effect without report"),
         ("multilabel", {"report": {"map": "pca"}}, "no map of the vectors"),
+        ("classification", {"validate": {"classes": {"ks": [3]}}}, r"validate\.classes\.ks=3: is always 1 with 3"),
     ],
 )
 def test_settings_without_effect(task: str, settings: dict, words: str, lists: Path, tmp_path: Path) -> None:
