@@ -46,9 +46,12 @@ def random_crop(
     """A random box: area uniform in [min_area, max_area] of the image, aspect ratio log-uniform in [3/4, 4/3].
 
     draws: `DRAWS` uniform numbers in [0, 1). The first of ten boxes that fits is placed at random; when none
-    fits, the largest centred box of an allowed ratio is taken (as in Szegedy et al. 2015).
+    fits, the largest centred box of an allowed ratio is taken (as in Szegedy et al. 2015). With min_area 1 the whole
+    image is meant, whatever its ratio.
     """
     mirror = flip and draws[2 * TRIES + 2] < 0.5
+    if min_area >= 1:
+        return Crop(0, 0, width, height, mirror)
     log_low, log_high = math.log(MIN_RATIO), math.log(MAX_RATIO)
     for attempt in range(TRIES):
         area = width * height * (min_area + (max_area - min_area) * draws[2 * attempt])

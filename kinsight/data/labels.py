@@ -83,9 +83,14 @@ def refuse_header(texts: Sequence[str], num_first: int, where: Callable[[int], s
         )
 
 
+def are_numbers(texts: Sequence[str]) -> bool:
+    """Whether every text is an integer."""
+    return all(map(_INTEGER.fullmatch, texts))
+
+
 def _integers(texts: Sequence[str]) -> np.ndarray | None:
     """int64 values if every text is an integer, else None."""
-    if not all(map(_INTEGER.fullmatch, texts)):
+    if not are_numbers(texts):
         return None
     return np.array([int(text) for text in texts], np.int64)
 
@@ -98,7 +103,7 @@ def _by_class_list(
     unknown = np.flatnonzero(number_T < 0)
     # Integers are positions in a list of names. Where the names are integers themselves, a label that is none of
     # them must not quietly turn into another class.
-    if unknown.size and value_T is not None and not all(map(_INTEGER.fullmatch, classes)):
+    if unknown.size and value_T is not None and not are_numbers(classes):
         _refuse_negative(value_T, where)
         _refuse_beyond(value_T, len(classes), "the class list", where)
         return Numbering(value_T.astype(np.int32), tuple(classes))

@@ -60,7 +60,7 @@ class Scored:
 def read_for(decision: Decision, source: Source, *, field: str = "data") -> Records:
     """Labelled images by the model's own classes. Raises DataError: unknown classes, images without the one label that
     `classification` needs, no label at all."""
-    records = read_records(source, classes=decision.class_names, labelled=not decision.several)
+    records = read_records(source, classes=decision.class_names, learned=True, labelled=not decision.several)
     require_images(records, source, field=field)
     for note in records.notes:
         progress.warn(note)

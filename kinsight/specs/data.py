@@ -137,7 +137,9 @@ class PhotoAugment(Spec):
     """Random resized crop and horizontal flip, as usual for photographs."""
 
     kind: Literal["photo"] = "photo"
-    min_area: float = Field(default=0.08, gt=0, le=1, description="smallest crop, as a share of the image's area")
+    min_area: float = Field(
+        default=0.08, gt=0, le=1, description="smallest crop, as a share of the image's area; 1: all of it, squeezed"
+    )
     flip: bool = Field(default=True, description="mirror half of the images")
 
 
@@ -155,7 +157,9 @@ class LightAugment(Spec):
     """Random crop of at least three quarters of the area and horizontal flip."""
 
     kind: Literal["light"] = "light"
-    min_area: float = Field(default=0.75, gt=0, le=1, description="smallest crop, as a share of the image's area")
+    min_area: float = Field(
+        default=0.75, gt=0, le=1, description="smallest crop, as a share of the image's area; 1: all of it, squeezed"
+    )
     flip: bool = Field(default=True, description="mirror half of the images")
 
 

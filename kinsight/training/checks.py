@@ -14,6 +14,7 @@ from kinsight.parallel.collectives import world_size
 from kinsight.parallel.groups import is_main, processes_here, under_launcher
 from kinsight.progress import warn
 from kinsight.specs.losses import OverPairs, WithMemory
+from kinsight.specs.optim import StepSchedule
 from kinsight.specs.train import TrainSpec
 from kinsight.training.mixing import TOGETHER
 
@@ -114,6 +115,17 @@ def check_freezing(spec: TrainSpec, total_steps: int | None) -> None:
             field=f"freeze.steps={steps}",
             remedy=f"set it below {total_steps}, or leave it out (null) to keep these parts frozen for good",
         )
+
+
+def tell_never_reached(spec: TrainSpec, total_steps: int | None, steps_per_epoch: int) -> None:
+    """Changes of the learning rate that the training ends before. total_steps: if known."""
+    schedule = spec.schedule
+    if not isinstance(schedule, StepSchedule) or total_steps is None or not is_main():
+        return
+    unit = steps_per_epoch if schedule.unit == "epochs" else 1
+    if vain := [at for at in schedule.at if at * unit >= total_steps]:
+        shown = ", ".join(map(str, vain))
+        warn(f"schedule.at: {shown} ({schedule.unit}) is never reached: the training ends at step {total_steps:,}")
 
 
 def check_validation_classes(records: Records) -> None:

@@ -57,6 +57,7 @@ from kinsight.training.checks import (
     check_validation_classes,
     tell_balanced_twice,
     tell_never_drawn,
+    tell_never_reached,
 )
 from kinsight.training.freezing import Freezer
 from kinsight.training.label_targets import LabelTargets, class_counts, targets_of
@@ -179,6 +180,7 @@ def prepare(spec: TrainSpec, device: torch.device) -> Prepared:
     budget = Budget.of(spec, steps_per_epoch)
     check_memories(spec, records, budget.steps)
     check_freezing(spec, budget.steps)
+    tell_never_reached(spec, budget.steps, steps_per_epoch)
     check_ranks(spec, sampler)
     targets = targets_of(spec, records)
     if isinstance(targets, Targets):
@@ -241,7 +243,7 @@ def _read_validation(spec: TrainSpec, training: Records) -> Records | None:
         records = read_records(spec.data.validation, own_vocabulary=True)
     else:
         labelled = spec.task == "classification"
-        records = read_records(spec.data.validation, classes=training.class_names, labelled=labelled)
+        records = read_records(spec.data.validation, classes=training.class_names, learned=True, labelled=labelled)
     require_images(records, spec.data.validation, field="data.validation")
     if spec.validate_.images is not None and spec.validate_.images < len(records):
         records = records.take(range(spec.validate_.images))

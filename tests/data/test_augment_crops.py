@@ -77,6 +77,21 @@ def test_light_crops_keep_three_quarters():
     assert 0.82 < area.mean() < 0.88  # below 0.875: large boxes of odd ratios do not fit
 
 
+@pytest.mark.parametrize("augment", [LightAugment(min_area=1.0), PhotoAugment(min_area=1.0)])
+def test_the_whole_area_is_the_whole_picture(augment):
+    """A picture twice as wide as high keeps both its edges: one is red, the other blue."""
+    pixels = np.full((100, 200, 3), 120, np.uint8)
+    pixels[:, :16], pixels[:, -16:] = (255, 0, 0), (0, 0, 255)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    choosers = choose(augment, 0, range(20))
+    assert {tuple(chooser(200, 100)) for chooser in choosers} == {(0, 0, 200, 100, mirror) for mirror in (False, True)}
+    for chooser in choosers[:4]:
+        seen = decode(out.getvalue(), "x", chooser, size=32, channels=3)
+        edges = [seen[:, 16, column].argmax().item() for column in (0, 31)]
+        assert edges == ([2, 0] if chooser(200, 100).mirror else [0, 2])
+
+
 def test_evaluation_crop():
     assert evaluation_crop(400, 600, 0.875) == Crop(25, 125, 350, 350)
     assert evaluation_crop(400, 600, 1.0) == Crop(0, 0, 400, 600)

@@ -48,6 +48,13 @@ def test_coco(tmp_path):
         ({"images": []}, "names no image"),
         ({"images": [{"id": 1}]}, "image 0 lacks its id or file_name"),
         ({"annotations": None}, "has no list 'annotations'"),
+        ({"images": ["a.jpg"]}, "entry 0 of 'images' is no object"),
+        ({"annotations": [{"image_id": 9, "category_id": 3}, 7]}, "entry 1 of 'annotations' is no object"),
+        ({"categories": [None]}, "entry 0 of 'categories' is no object"),
+        ({"images": [{"id": [1], "file_name": "a"}]}, "image 0 lacks its id or file_name"),
+        ({"annotations": [{"image_id": [9], "category_id": 3}]}, r"annotation 0: there is no image \[9\]"),
+        ({"annotations": [{"image_id": 9, "category_id": {}}]}, r"annotation 0: there is no category \{\}"),
+        ({"categories": [{"id": [1], "name": "a"}]}, "category .* missing, or another's"),
     ],
 )
 def test_coco_that_is_wrong(tmp_path, change, message):
@@ -84,6 +91,42 @@ def test_voc(voc):
     assert [held.labels(i) for i in range(2)] == [[0], [1]]
     with pytest.raises(DataError, match=r"3\.xml: shows no object, or only difficult ones"):
         read_records(Voc(path=str(voc)))
+
+
+@pytest.mark.parametrize(
+    ("declared", "codec"),
+    [
+        ("GBK", "gbk"),
+        ("gb2312", "gbk"),
+        ("Big5", "big5"),
+        ("Shift_JIS", "shift_jis"),
+        ("EUC-KR", "euc_kr"),
+        ("UTF-16", "utf-16"),
+    ],
+)
+def test_voc_in_other_encodings(voc, declared, codec):
+    text = f"<?xml version='1.0' encoding='{declared}'?>" + annotation([("中", 0)], "<filename>中.jpg</filename>")
+    (voc / "Annotations/2.xml").write_bytes(text.encode(codec))
+    records = read_records(Voc(path=str(voc), split="val"), labelled=False)
+    assert records.class_names == ("cat", "dog", "中") and records.labels(0) == [2]
+    assert records.uri(0) == f"{voc}/JPEGImages/中.jpg"
+
+
+def test_voc_in_no_encoding(voc):
+    for declared, data, message in (
+        ("klingon", b"<annotation/>", "says that it is encoded as klingon, and cannot be read so"),
+        ("GBK", b"<annotation>\xff\xff</annotation>", "says that it is encoded as GBK, and cannot be read so"),
+        ("GBK", b"<annotation>", "is no XML"),
+        ("utf-7", b"+ADwAIQ-ENTITY x +ACIAeQAiAD4-", "defines entities"),
+    ):
+        text = f"<?xml version='1.0' encoding='{declared}'?>".encode() + data
+        (voc / "Annotations/1.xml").write_bytes(text)
+        with pytest.raises(DataError, match=message):
+            read_records(Voc(path=str(voc)), labelled=False)
+    hidden = "<?xml version='1.0' encoding='UTF-16'?><!DOCTYPE a [<!ENTITY x 'y'>]><annotation>&x;</annotation>"
+    (voc / "Annotations/1.xml").write_bytes(hidden.encode("utf-16"))
+    with pytest.raises(DataError, match="defines entities"):
+        read_records(Voc(path=str(voc)), labelled=False)
 
 
 def test_voc_that_is_wrong(voc):

@@ -21,7 +21,9 @@ def own_cache(monkeypatch, tmp_path):
 
 def read(path, **options):
     labelled = options.pop("labelled", True)
-    own = {name: options.pop(name) for name in ("classes", "num_classes", "own_vocabulary") if name in options}
+    own = {
+        name: options.pop(name) for name in ("classes", "num_classes", "own_vocabulary", "learned") if name in options
+    }
     return read_records(TFRecord(path=str(path), **options), labelled=labelled, **own)
 
 
@@ -58,8 +60,11 @@ def test_several_labels_none_and_numbers_alone(tmp_path):
 def test_labels_that_start_at_one(tmp_path):
     path = write_shard(tmp_path / "a.tfrecord", [example(i, [i + 1]) for i in range(3)])
     assert labels_of(read(path, num_classes=3, label_offset=1)) == [[0], [1], [2]]
-    with pytest.raises(DataError, match="the labels start at 1"):
-        read(path, num_classes=3)
+    for classes in ({"num_classes": 3}, {"classes": ("0", "1", "2"), "learned": True}):
+        with pytest.raises(DataError, match=r"record 2 .*label 3 is outside 0\.\.2") as error:
+            read(path, **classes)
+        assert "the labels start at 1: set label_offset=1" in str(error.value)
+    assert labels_of(read(path, classes=("1", "2", "3"), learned=True)) == [[0], [1], [2]]
     with pytest.raises(DataError, match=r"record 0 \(byte 0\): label 1 lies below the first class's number, 2"):
         read(path, label_offset=2)
 
@@ -81,6 +86,8 @@ def test_texts_that_do_not_go_with_the_labels_are_left_aside(tmp_path):
     assert records.class_names == ("0", "1") and "do not go together one to one" in records.notes[0]
     path = write_shard(tmp_path / "b.tfrecord", [example(0, [0, 1], ["cat, dog"]), example(1, [1], ["dog"])])
     assert "not as many texts as labels" in read(path).notes[0]
+    path = write_shard(tmp_path / "c.tfrecord", [example(0, [7, 3], ["dog", "cat"]), example(1, [7], ["cat"])])
+    assert "do not go together one to one" in read(path).notes[0]
 
 
 def test_own_keys(tmp_path):
@@ -168,6 +175,36 @@ def test_classes_of_another_set_hold_for_this_one(tmp_path):
         read(odd, classes=train.class_names)
 
 
+def test_bare_numbers_are_no_positions_among_a_models_classes(tmp_path):
+    """Numbers from 1 on would each quietly mean the class behind."""
+    (tmp_path / "map.json").write_text('{"1": "a", "2": "b", "3": "c"}')
+    path = write_shard(tmp_path / "a.tfrecord", [example(i, [i + 1]) for i in range(3)])
+    named = read(path, label_map=str(tmp_path / "map.json")).class_names
+    held = write_shard(tmp_path / "b.tfrecord", [example(0, []), example(1, [1]), example(2, [2])])
+    message = r"record 1 .*label 1 is a bare number, but the model's 3 classes have names \(a, b, c\)"
+    with pytest.raises(DataError, match=message) as error:
+        read(held, classes=named, learned=True, labelled=False)
+    assert "set label_map=FILE for this source" in str(error.value)
+    known = read(held, classes=named, learned=True, labelled=False, label_map=str(tmp_path / "map.json"))
+    assert labels_of(known) == [[], [0], [1]]
+    assert labels_of(read(held, classes=named, labelled=False)) == [[], [1], [2]]  # a list in the order of the labels
+    assert labels_of(read(held, classes=read(path).class_names, learned=True, labelled=False)) == [[], [0], [1]]
+
+
+def test_texts_of_a_part_say_nothing_where_the_classes_are_numbers(tmp_path):
+    """As a whole texts and numbers did not go together; the few of a part happen to."""
+    texts = ["cat", "cat", "dog"]
+    train = read(write_shard(tmp_path / "a.tfrecord", [example(i, [i], [texts[i]]) for i in range(3)]))
+    assert train.class_names == ("0", "1", "2")
+    part = write_shard(tmp_path / "b.tfrecord", [example(3, [2], ["dog"]), example(4, [1], ["cat"])])
+    records = read(part, classes=train.class_names, learned=True)
+    assert labels_of(records) == [[2], [1]] and "left aside: the classes are numbers" in records.notes[0]
+    # Digits have numbers for names.
+    train = read(write_shard(tmp_path / "c.tfrecord", [example(i, [i + 1], [str(i)]) for i in range(3)]))
+    part = write_shard(tmp_path / "d.tfrecord", [example(5, [3], ["2"])])
+    assert labels_of(read(part, classes=train.class_names, learned=True)) == [[2]]
+
+
 def test_bad_files_are_named_with_record_and_byte(tmp_path):
     one, two, three = (frame(example(i, [i])) for i in range(3))
     good, size, last = one + two + three, len(one), len(one + two)
@@ -238,6 +275,19 @@ def test_an_index_beside_the_file_splits_it_where_it_fits(tmp_path, monkeypatch,
     records = read(path)
     assert [read_image(records.uri(i)) for i in range(40)] == [picture(i) for i in range(40)]
     assert ("does not fit" in capsys.readouterr().err) == (sidecar != "good")
+
+
+def test_a_long_last_record_beside_an_index(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("kinsight.data.tfrecord.shard_index._PART_BYTES", 1000)
+    long = encode_example({"image/encoded": bytes(9000), "image/format": "jpeg", "image/class/label": [3]})
+    messages = [*(example(i, [i]) for i in range(3)), long]
+    path = write_shard(tmp_path / "a.tfrecord", messages)
+    begin_N = np.cumsum([0, *(len(frame(message)) for message in messages)])
+    rows = zip(begin_N[:-1].tolist(), np.diff(begin_N).tolist(), strict=True)
+    (tmp_path / "a.idx").write_text("".join(f"{start} {length}\n" for start, length in rows))
+    records = read(path)
+    assert labels_of(records) == [[0], [1], [2], [3]] and read_image(records.uri(3)) == bytes(9000)
+    assert "does not fit" not in capsys.readouterr().err
 
 
 def test_a_loader_reads_the_images_of_shards(tmp_path):

@@ -63,6 +63,9 @@ def _load(data: bytes, name: str) -> dict[str, list[dict[str, Any]]]:
         raise _bad(name, f"has no list {lacking[0]!r}", f"a file of COCO's has the lists {', '.join(_PARTS)}")
     if not found["images"]:
         raise _bad(name, "names no image", "name a file with images")
+    for part in _PARTS:
+        if (odd := next((n for n, entry in enumerate(found[part]) if not isinstance(entry, dict)), None)) is not None:
+            raise _bad(name, f"entry {odd} of {part!r} is no object with names and values", "mend or remove it")
     return found
 
 
@@ -81,7 +84,7 @@ def _names(categories: list[dict[str, Any]], name: str) -> dict[int, str]:
 def _rows(images: list[dict[str, Any]], name: str) -> dict[Any, int]:
     row_of: dict[Any, int] = {}
     for row, image in enumerate(images):
-        if "id" not in image or not isinstance(image.get("file_name"), str) or not image["file_name"]:
+        if not _is_id(image.get("id")) or not isinstance(image.get("file_name"), str) or not image["file_name"]:
             raise _bad(name, f"image {row} lacks its id or file_name", "complete it")
         if image["id"] in row_of:
             raise _bad(name, f"{image['id']} is the id of two images", "give each its own")
@@ -93,9 +96,13 @@ def _pair(
     annotation: dict[str, Any], number: int, row_of: dict[Any, int], order: dict[int, int], name: str
 ) -> tuple[int, int]:
     for key, known, what in (("image_id", row_of, "image"), ("category_id", order, "category")):
-        if annotation.get(key) not in known:
+        if not _is_id(annotation.get(key)) or annotation[key] not in known:
             raise _bad(name, f"annotation {number}: there is no {what} {annotation.get(key)!r}", "mend or remove it")
     return row_of[annotation["image_id"]], order[annotation["category_id"]]
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int | float | str)
 
 
 def _bad(name: str, what: str, remedy: str) -> DataError:

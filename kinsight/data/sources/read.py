@@ -19,6 +19,7 @@ from kinsight.data.sources.paths import resolve_paths, root_of
 from kinsight.data.sources.sop import read_sop
 from kinsight.data.sources.table import read_csv, read_parquet
 from kinsight.data.sources.tfrecord import read_tfrecord
+from kinsight.data.sources.tfrecord_labels import Asked
 from kinsight.data.sources.voc import read_voc
 from kinsight.data.values import grouping_values
 from kinsight.specs.data import (
@@ -45,17 +46,20 @@ def read_records(
     classes: Sequence[str] | None = None,
     num_classes: int | None = None,
     own_vocabulary: bool = False,
+    learned: bool = False,
     labelled: bool = True,
     remarks: bool = True,
 ) -> Records:
     """Read all images and labels that `source` names.
 
     classes: class names in label order (see `read_class_names`). num_classes: how many classes must suffice.
-    own_vocabulary: neither applies; the labels stand for themselves. labelled: an image without a label is an error;
+    own_vocabulary: neither applies; the labels stand for themselves. learned: `classes` are those of a model, of which
+    nobody knows how TFRecords number them. labelled: an image without a label is an error;
     without, such images have an empty list of labels. remarks: note also how labels are numbered and that lines repeat.
     Raises DataError naming file and line, StorageError if an address does not answer.
     """
-    parsed = _parse(source, labelled=labelled, num_classes=None if own_vocabulary else num_classes)
+    asked = Asked() if own_vocabulary else Asked(num_classes, classes, learned)
+    parsed = _parse(source, labelled=labelled, asked=asked)
     if parsed.classes is not None and (classes is None or own_vocabulary):
         classes, num_classes, own_vocabulary = parsed.classes, None if own_vocabulary else num_classes, False
     label_M, unknown_M, numbering = _number(parsed, classes, num_classes, own_vocabulary)
@@ -77,7 +81,7 @@ def read_records(
     return Records(pa.table({**columns, **parsed.extra}), numbering.class_names, str(Address.parse(source.path)), notes)
 
 
-def _parse(source: Source, *, labelled: bool, num_classes: int | None) -> Parsed:
+def _parse(source: Source, *, labelled: bool, asked: Asked) -> Parsed:
     match source:
         case ImageList():
             return read_image_list(source, labelled=labelled)
@@ -92,7 +96,7 @@ def _parse(source: Source, *, labelled: bool, num_classes: int | None) -> Parsed
         case Parquet():
             return read_parquet(source, labelled=labelled)
         case TFRecord():
-            return read_tfrecord(source, labelled=labelled, num_classes=num_classes)
+            return read_tfrecord(source, labelled=labelled, asked=asked)
         case EasyVisionCsv():
             return read_easyvision_csv(source, labelled=labelled)
         case Coco():

@@ -3,6 +3,7 @@
 As in VOC's own classification task, a class is unknown, neither shown nor absent, where all its objects are difficult.
 """
 
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -19,6 +20,9 @@ from kinsight.storage import Address
 
 _THREADS = 16
 _XML = ".xml"
+_ENCODING = re.compile(rb"\s*<\?xml[^>]*?\sencoding\s*=\s*[\"']([A-Za-z0-9._-]+)")
+_CHINESE = ("gb2312", "gbk")  # what says so often holds letters of their successor
+_ENTITIES = ("defines entities, which annotations have no use for", "remove them")
 
 
 class _Image(NamedTuple):
@@ -91,12 +95,7 @@ def _read(place: Address, name: str) -> _Image:
         if error.code != "storage.not-found":
             raise
         raise _bad(str(place), "there is no such annotation", "remove the image from the list") from None
-    if b"<!ENTITY" in data:
-        raise _bad(str(place), "defines entities, which annotations have no use for", "remove them")
-    try:
-        root = ElementTree.fromstring(data)
-    except ElementTree.ParseError as error:
-        raise _bad(str(place), f"is no XML ({error})", "mend or remove it") from None
+    root = _parsed(data, place)
     plain: dict[str, bool] = {}  # class -> whether one of its objects is not difficult
     for item in root.iter("object"):
         label = (item.findtext("name") or "").strip()
@@ -107,6 +106,35 @@ def _read(place: Address, name: str) -> _Image:
     file = (root.findtext("filename") or "").strip() or f"{name}.jpg"
     shown = [label for label, clear in plain.items() if clear]
     return _Image(file, shown, [label for label, clear in plain.items() if not clear])
+
+
+def _parsed(data: bytes, place: Address) -> ElementTree.Element:
+    """The root of the file. Raises DataError."""
+    if b"<!ENTITY" in data.replace(b"\0", b""):
+        raise _bad(str(place), *_ENTITIES)
+    try:
+        try:
+            return ElementTree.fromstring(data)
+        except (LookupError, ValueError):  # the parser knows no encoding of several bytes a letter but UTF's
+            text = _decoded(data, place)
+            if "<!ENTITY" in text:
+                raise _bad(str(place), *_ENTITIES) from None
+            return ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise _bad(str(place), f"is no XML ({error})", "mend or remove it") from None
+
+
+def _decoded(data: bytes, place: Address) -> str:
+    """The text, by the encoding that the file says it has."""
+    found = _ENCODING.match(data)
+    name = found[1].decode("ascii") if found else "utf-8"
+    try:
+        text = data.decode("gb18030" if name.lower() in _CHINESE else name)
+        text.encode()  # some codecs give halves of letters
+    except (LookupError, ValueError):
+        what = f"says that it is encoded as {name}, and cannot be read so"
+        raise _bad(str(place), what, "write it as UTF-8") from None
+    return text
 
 
 def _bad(where: str, what: str, remedy: str) -> DataError:

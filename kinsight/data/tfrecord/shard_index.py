@@ -193,6 +193,7 @@ def _parts(shard: Shard) -> list[_Part]:
         progress.warn(f"{shard.sidecar} does not fit {shard.name} and is not used")
         return whole
     cut_P = np.unique(np.searchsorted(begin_N, np.arange(0, shard.size - _PART_BYTES, _PART_BYTES)))
+    cut_P = cut_P[cut_P < len(begin_N)]  # no record begins behind a last one that is longer than a part
     edges = [*begin_N[cut_P].tolist(), shard.size]
     return [_Part(shard, *span) for span in zip(edges[:-1], edges[1:], cut_P.tolist(), strict=True)]
 
