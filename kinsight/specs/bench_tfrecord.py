@@ -1,6 +1,6 @@
 """What `kinsight bench tfrecord` may be told."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -11,7 +11,7 @@ class BenchTfrecord(Spec):
     """Reading records from TFRecord files, beside the `tfrecord` package and WebDataset on the same bytes."""
 
     job: Literal["bench tfrecord"] = "bench tfrecord"
-    bytes: list[int] = Field(
+    bytes: list[Annotated[int, Field(ge=64)]] = Field(
         default=[3_000, 30_000, 110_000], min_length=1, description="sizes of an encoded image to measure at"
     )
     mb: float = Field(default=150.0, gt=0, description="size of the file at each, in MB")

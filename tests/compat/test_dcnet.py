@@ -3,11 +3,10 @@
 import csv
 import json
 import os
+import resource
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ from compat_cases import Compat, Outcome
 from kinsight.cli import main
 from kinsight.compat.ascend import training
 from kinsight.compat.ascend.flags import RUN_DCNET
-from kinsight.partition import Partition, fit
+from kinsight.partition import Partition, fit, learn
+from kinsight.partition.evaluate import evaluate
 
 PERCENTS = ["--percents", "0.0", "0.8", "1.0", "1.25", "1.50"]
 SMALL = ["--param_list", "8", "16", "32", "--niter", "5", "--batch_size", "256", "--log_interval", "1"]
@@ -308,8 +308,12 @@ def test_queries_without_true_rows_do_not_count(dcnet: Compat, data: Path) -> No
     assert table()["queries"] == 19
 
 
-def test_stopped_and_gone_on_with_it_is_the_same(dcnet: Compat, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert dcnet(*SMALL, "--save_path", "whole").code == 0
+@pytest.mark.parametrize("drop", [[], ["--use_drop", "True", "--drop_prop", "0.4"]], ids=["plain", "drop"])
+def test_stopped_and_gone_on_with_it_is_the_same(
+    drop: list[str], dcnet: Compat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*SMALL, *drop]
+    assert dcnet(*words, "--save_path", "whole").code == 0
     keep = training.Training.keep
 
     def stop(self: training.Training, state: Any) -> None:
@@ -319,15 +323,15 @@ def test_stopped_and_gone_on_with_it_is_the_same(dcnet: Compat, monkeypatch: pyt
 
     with monkeypatch.context() as patched:
         patched.setattr(training.Training, "keep", stop)
-        assert dcnet(*SMALL).code == 130
-    outcome = dcnet(*SMALL)
+        assert dcnet(*words).code == 130
+    outcome = dcnet(*words)
     assert outcome.code == 0 and "epoch 3/3" in outcome.out and "epoch 2/3" not in outcome.out
     assert np.array_equal(np.load("save_path/ivfast.npy"), np.load("whole/ivfast.npy"))
     assert Path("save_path/epochs/epoch-003.safetensors").read_bytes() == (
         Path("whole/epochs/epoch-003.safetensors").read_bytes()
     )
     assert table() == table(folder="whole")
-    again = dcnet(*SMALL)
+    again = dcnet(*words)
     assert again.code == 0 and "is finished: measuring it" in again.err and "epoch" not in again.out
 
 
@@ -384,24 +388,79 @@ def test_one_vector_to_learn_from(dcnet: Compat, data: Path) -> None:
 
 
 def test_killed_at_any_moment_and_run_again(dcnet: Compat) -> None:
-    """By SIGKILL; every run goes on, and the last one gives what one run gives."""
+    """By SIGKILL: among the stages, in the training, twice while the model is saved, while the table is measured and
+    while it is written. Every run goes on, and the last one gives what one run gives.
+    """
     words = ["--save_path", "killed", "--data_path", "data", "--data_name", "webfaceLPS", "--learn_name", "learn10m"]
-    words += ["--gpu", "-1", "--epochs", "20", *PERCENTS, *SMALL]
-    command = [sys.executable, "-m", "kinsight", "compat", "run_dcnet.py", *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    repository = Path(__file__).resolve().parents[2]
-    environment["PYTHONPATH"] = str(repository)
-    for moment in ("work/clusters.safetensors", "epochs/epoch-003.safetensors"):
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as run:
-            until = time.monotonic() + 60
-            while not Path("killed", moment).exists() and run.poll() is None and time.monotonic() < until:
-                time.sleep(0.01)
-            run.send_signal(signal.SIGKILL)
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "epoch 3/20" not in done.stdout and "epoch 20/20" in done.stdout
+    words += ["--gpu", "-1", "--epochs", "6", *PERCENTS, *SMALL, "--use_drop", "True", "--drop_prop", "0.3"]
+    moments = ["work/lists.safetensors", "epochs/epoch-004.safetensors", "ivfast.npy.new", "ivfast.safetensors.new"]
+    moments += ["top1-3-0000.safetensors", "recall-webfaceLPS.csv"]
+    repository, script = Path(__file__).resolve().parents[2], Path(__file__).with_name("killing_dcnet.py")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repository)}
+    command = [sys.executable, str(script), ",".join(moments), *words]
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=280)
+    assert run.stdout == "-9 -9 -9 -9 -9 -9 0", (run.stdout, run.stderr[-3000:])
+    said = [Path(f"said-{number}").read_text() for number in range(7)]
+    assert "epoch 3/6" in said[1] and "epoch 3/6" not in said[2] and "epoch 6/6" in said[2]
+    assert all("epoch 6/6" not in each for each in said[3:])
+    assert all("is finished: measuring it" in each for each in said[5:])
     assert dcnet(*words[2:], "--save_path", "whole").code == 0
     assert table(folder="killed") == table(folder="whole")
+    assert weights("killed") == weights("whole")
+    left = [each.name for each in Path("killed").rglob("*") if each.name.startswith(".") or each.suffix == ".new"]
+    assert not left
+
+
+def test_a_full_disk(dcnet: Compat) -> None:
+    """A network of 27 KB cannot be kept: an error that says what to do, nothing left over, and room lets it go on."""
+    words = [*SMALL, "--param_list", "8", "128", "32"]
+    assert dcnet(*words, "--save_path", "whole").code == 0
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limit[1]))
+    try:
+        outcome = dcnet(*words)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert outcome.code == 1 and "cannot hold a file of this size" in outcome.err, outcome.err
+    assert not [each for each in Path("save_path").rglob("*") if "aside" in each.name]
+    assert dcnet(*words).code == 0
+    assert weights("save_path") == weights("whole")
+
+
+@pytest.mark.parametrize("name", ["lists", "truth", "fit", "training"])
+def test_damaged_work_is_done_again(name: str, dcnet: Compat, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert dcnet(*SMALL, "--save_path", "whole").code == 0
+    keep = training.Training.keep
+
+    def stop(self: training.Training, state: Any) -> None:
+        keep(self, state)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training.Training, "keep", stop)
+        assert dcnet(*SMALL).code == 130
+    file = Path("save_path/work", f"{name}.json" if name == "training" else f"{name}.safetensors")
+    file.write_bytes(file.read_bytes()[:-20])
+    outcome = dcnet(*SMALL)
+    assert outcome.code == 0 and f"{file.name}: cannot be read" in outcome.err
+    assert weights("save_path") == weights("whole")
+
+
+def test_a_partition_with_components_is_judged_as_its_lists_are(dcnet: Compat, data: Path) -> None:
+    """Among principal components products do not rank as distances do."""
+    learned = {"vectors": str(data / "learn10m.npy"), "output": "part", "metric": "cosine", "lists": 16}
+    learn(learned | {"components": 5, "held_out": 100, "device": "cpu", "fit": {"epochs": 2}})
+    words = ["--eval", "True", "--ai_center", "part/ivfast.npy", "--save_path", "other", "--nprobes", "1", "3", "16"]
+    assert dcnet(*words, "--percents", "0", "1").code == 0
+    told, place = table(folder="other"), data / "webfaceLPS"
+    files = {"base": str(place / "base.npy"), "queries": str(place / "query.npy"), "truth": str(place / "gt.npy")}
+    found = evaluate({"partition": "part", "identity": True, "copies": ["ratio"], "budgets": [0, 1], **files,
+                      "probes": [1, 3, 16], "device": "cpu"})["variants"]  # fmt: skip
+    assert told["routing"]["multiply_adds"] == found[0]["multiply_adds"] > 16 * 5
+    rows = [row for row in told["rows"] if row["percent"] == 0]
+    for name in ("in_lists", "top1", "scanned"):
+        assert [row[name] for row in rows] == pytest.approx(found[0][name])
+    assert told["lists"][1]["imbalance"] == pytest.approx(found[1]["imbalance"])
 
 
 def test_an_index_is_built_on_it(dcnet: Compat) -> None:

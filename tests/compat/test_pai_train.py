@@ -82,9 +82,9 @@ def test_page_byte_for_byte(name: str, bucket: Path, tmp_path: Path, pai: Pai, m
     assert "inception_v4.safetensors" in (bucket / _run_json(name.startswith("several"))).read_text()
 
 
-def test_what_each_category_and_pictures_change(bucket: Path, pai: Pai) -> None:
+def test_what_each_category_and_pictures_change(bucket: Path, pai: Pai, caplog: pytest.LogCaptureFixture) -> None:
     write_records(bucket / "data/test/cifar10/all.tfrecord", range(20), several=True)
-    more = f"{SMALL} --use_pretrained_model false --train_batch_size 8"
+    more = f"{SMALL} --image_size 32 --use_pretrained_model false --train_batch_size 8"
     evaluation = bucket / "test/cifar_inception_v4/evaluation"
     images = []
     for changes in ("--eval_each_category true --num_visualizations 7", "--num_visualizations 0"):
@@ -92,4 +92,7 @@ def test_what_each_category_and_pictures_change(bucket: Path, pai: Pai) -> None:
         assert done.code == 0, done.err
         assert (evaluation / "per_class.csv").exists() == ("true" in changes)
         images.append((evaluation / "report/index.html").read_text().count("<img"))
+        if len(images) == 1:  # the other command finds the same training
+            said = " ".join([*caplog.messages, done.err])
+            assert said.count("lenet was made for images of 28 pixels, and gets 32") == 1
     assert images[0] >= images[1] + 7

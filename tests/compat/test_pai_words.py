@@ -13,17 +13,25 @@ import yaml
 from pai_pages import COMMANDS, PARAM_CONFIG, SEVERAL, SINGLE
 
 from kinsight.cli import main
+from kinsight.compat.flags import Values
 from kinsight.compat.pai import machine, parameters
 from kinsight.compat.pai.places import environment
+from kinsight.compat.pai.training import fitted
 from kinsight.compat.pai.words import PaiCommand, command, commands_in
 from kinsight.errors import SpecError
+from kinsight.specs.train import TrainSpec
 
+CLUSTER = '{"worker": {"count": 3, "gpu": 0}}'
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "../shared/references/pai-easyvision-classification.txt"
 NEEDED = (
     "--model_type MultiLabelClassification --num_classes 4 --train_data a/*.tfrecord --test_data b.tfrecord "
     "--train_batch_size 8 --test_batch_size 8 --model_dir out --num_epochs 20"
 )
+
+
+TRAIN = ["-name", "easy_vision_ext", "-Dcmd", "train", "-Dparam_config", NEEDED]
+CONVERT = ["-name", "easy_vision_ext", "-Dcmd", "convert", "-Dlabel_file", "l.csv", "-Doutput_tfrecord", "o"]
 
 
 def dry(capsys: pytest.CaptureFixture[str], *words: str) -> dict:
@@ -132,10 +140,27 @@ def test_several_commands_in_a_script(tmp_path: Path, capsys: pytest.CaptureFixt
         (["-name", "ev_predict_ext", "-DinputTable", "t"], "MaxCompute's tables are out of reach here"),
         (["-e", "pai -name x -Dcmd 'train"], "a quote that was opened is not closed"),
         (["-name", "easy_vision_ext", "-Dcmd", "train"], "--model_type: must be given"),
+        (["-e", " ; "], "holds no command"),
+        ([*CONVERT, "-Dparam_config", "--a b"], "-Dparam_config: has no effect with -Dcmd convert"),
+        ([*CONVERT, "-Dconfig", "a.yaml"], "-Dconfig: has no effect with -Dcmd convert"),
+        ([*TRAIN, "-Dlabel_file", "a.csv"], "-Dlabel_file: has no effect with -Dcmd train"),
+        ([*TRAIN, "-Doutput_tfrecord", "a"], "-Doutput_tfrecord: has no effect with -Dcmd train"),
+        ([*TRAIN, "-Dconvert_param_config", "--a b"], "leave it out: it belongs to -Dcmd convert"),
     ],
 )
 def test_wrong_words(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert said in wrong(capsys, *words)
+
+
+def test_a_script_without_a_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text("\n \n")
+    assert "empty.txt: holds no command" in wrong(capsys, "-f", str(tmp_path / "empty.txt"))
+
+
+def test_what_stands_before_every_command_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["pai", *CONVERT, "-DgpuRequired=100", "--dry-run"]) == 0
+    assert "-DgpuRequired: no effect with -Dcmd convert" in capsys.readouterr().err
 
 
 def test_every_documented_parameter_has_its_default() -> None:
@@ -166,6 +191,9 @@ def test_each_parameter_has_its_effect(capsys: pytest.CaptureFixture[str], tmp_p
     assert (changed["data"]["workers"], changed["checkpoint"]["every_epochs"]) == (2, 3)
     assert changed["validate"]["images"] == 7
     assert {changed["data"][name]["label_map"] for name in ("train", "validation")} == {"map.pbtxt"}
+    assert {plain["data"][name]["label_offset"] for name in ("train", "validation")} == {0}
+    from_one = config(capsys, "--label_offset 1")
+    assert {from_one["data"][name]["label_offset"] for name in ("train", "validation")} == {1}
     assert config(capsys, "--use_pretrained_model false")["model"]["pretrained"] is None
 
 
@@ -208,6 +236,38 @@ def test_learning_rates(capsys: pytest.CaptureFixture[str]) -> None:
 )  # fmt: skip
 def test_wrong_parameters(more: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert said in wrong_config(capsys, more)
+
+
+def test_learning_rates_that_are_never_reached(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["-name", "easy_vision_ext", "-Dcmd=train", "-DgpuRequired=0", "--dry-run", "-Dparam_config"]
+    for epochs, at in (("8 20 40", [8]), ("20 40 60", None)):
+        capsys.readouterr()
+        more = f"--lr_type manual_step --decay_epochs {epochs} --learning_rates 0.1 0.01 0.001"
+        assert main(["pai", *words, f"{NEEDED} {more}"]) == 0
+        out, err = capsys.readouterr()
+        schedule = yaml.safe_load(out)["schedule"]
+        assert schedule["kind"] == ("step" if at else "constant")
+        assert schedule.get("at") == at and schedule.get("learning_rates") == ([0.1] if at else None)
+        assert "20 40" in err and "never reached within --num_epochs 20" in " ".join(err.split())
+
+
+@pytest.mark.parametrize(("images", "ranks", "pieces"), [(2, 2, 1), (1, 1, 1), (7, 3, 2), (50, 3, 2)])
+def test_no_rank_without_an_image(images: int, ranks: int, pieces: int, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = TrainSpec.model_validate(
+        {
+            "output": "out",
+            "task": "multilabel",
+            "data": {"train": {"path": "x.txt"}, "num_classes": 3},
+            "batch": {"size": 48, "accumulate": 2},
+            "nproc": 3,
+        }
+    )
+    values = Values("x", {"num_train_images": 0, "train_data": "x.txt"}, frozenset())
+    capsys.readouterr()
+    found = fitted(spec, values, images)
+    assert (found.nproc, found.batch.accumulate, found.batch.size) == (ranks, pieces, min(48, images))
+    said = f"3 ranks were to compute, {ranks} do" in " ".join(capsys.readouterr().err.split())
+    assert said == (ranks < 3)
 
 
 def test_parameters_in_vain_are_said_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -310,6 +370,38 @@ def test_a_settings_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "EasyVision's own format is not published" in own
     both = ["-name=easy_vision_ext", "-Dcmd=train", f"-Dconfig={file}", "-Dparam_config", NEEDED]
     assert "-Dparam_config: has no effect beside -Dconfig" in wrong(capsys, *both)
+
+
+@pytest.mark.parametrize(
+    ("more", "asked", "device", "nproc", "said"),
+    [
+        ("", ["-DgpuRequired=0"], "cpu", 1, None),
+        ("", [f"-Dcluster={CLUSTER}"], "cpu", 2, None),
+        (
+            "nproc: 1\n",
+            [f"-Dcluster={CLUSTER}"],
+            "cpu",
+            1,
+            "-Dcluster: the settings of -Dconfig say nproc 1, which counts",
+        ),
+        ("nproc: 1\ndevice: cpu\n", ["-DgpuRequired=100"], "cpu", 1, "say device cpu and nproc 1, which counts"),
+        ("device: cpu\n", [], "cpu", None, None),
+    ],
+)
+def test_a_machine_for_a_settings_file(
+    more: str, asked: list[str], device: str, nproc: int | None, said: str | None,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """What -Dcluster and -DgpuRequired ask for counts where the file leaves it open; else the file does."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    file = tmp_path / "train.yaml"
+    file.write_text("output: out\ntask: multilabel\ndata: {train: {path: x.txt}, num_classes: 3}\n" + more)
+    capsys.readouterr()
+    assert main(["pai", "-name=easy_vision_ext", "-Dcmd=train", f"-Dconfig={file}", *asked, "--dry-run"]) == 0
+    out, err = capsys.readouterr()
+    spec, err = yaml.safe_load(out), " ".join(err.split())
+    assert (spec["device"], spec["nproc"]) == (device, nproc)
+    assert said in err if said else "which counts" not in err
 
 
 def test_help_is_quick() -> None:

@@ -6,6 +6,8 @@ import pytest
 from pydantic import TypeAdapter
 
 from kinsight.specs.optim import Schedule
+from kinsight.specs.train import TrainSpec
+from kinsight.training.checks import tell_never_reached
 from kinsight.training.schedules import learning_rate
 
 
@@ -87,3 +89,19 @@ def test_warmup_multiplies_the_schedule(kind: str) -> None:
     warm = rates(spec | {"warmup_steps": 4, "warmup_ratio": 0.2})
     factors = [0.2, 0.4, 0.6, 0.8, 1, 1, 1, 1]
     assert warm == pytest.approx([rate * factor for rate, factor in zip(plain, factors, strict=True)])
+
+
+def test_changes_behind_the_end_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    base = {"output": "x", "data": {"train": {"path": "x"}}}
+    for schedule, vain in (
+        ({"at": [2, 4, 9]}, "4, 9 (epochs)"),
+        ({"at": [20, 40], "unit": "steps"}, "40 (steps)"),
+        ({"at": [3]}, None),
+    ):
+        spec = TrainSpec.model_validate(base | {"schedule": {"kind": "step", **schedule}, "epochs": 4})
+        capsys.readouterr()
+        tell_never_reached(spec, 40, 10)
+        said = " ".join(capsys.readouterr().err.split())
+        assert (f"schedule.at: {vain} is never reached: the training ends at step 40" in said) == (vain is not None)
+        tell_never_reached(spec, None, 10)
+        assert not capsys.readouterr().err

@@ -12,6 +12,7 @@ from kinsight.compat.pai.parameters import (
     CONVERT_CONFIG,
     EASY_VISION,
     EV_PREDICT,
+    OWN_CONFIG,
     PARAM_CONFIG,
     PREDICTION,
     TRAINING,
@@ -33,7 +34,10 @@ def run(words: list[str]) -> int:
         print(overview())
         return 0
     options = {word for word in words if word in _OPTIONS}
-    for each in _commands([word for word in words if word not in options]):
+    commands = _commands([word for word in words if word not in options])
+    if not commands:
+        raise SpecError("pai.script", "holds no command", field=" ".join(words), remedy="write pai -name ... into it")
+    for each in commands:
         with reachable(each):
             _chosen(each)(each, "--dry-run" in options, "--overwrite" in options)
     return 0
@@ -104,7 +108,7 @@ def overview() -> str:
             *_rows(EASY_VISION),
             "",
             "within -Dparam_config, for -Dcmd train:",
-            *_flag_rows(PARAM_CONFIG),
+            *_flag_rows([*PARAM_CONFIG, *OWN_CONFIG]),
             "",
             "within -Dconvert_param_config, for -Dcmd convert:",
             *_flag_rows(CONVERT_CONFIG),

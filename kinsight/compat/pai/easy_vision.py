@@ -5,12 +5,12 @@ from typing import Any
 from kinsight import storage
 from kinsight.compat.flags import Values
 from kinsight.compat.pai.machine import asked_of, machine_for
-from kinsight.compat.pai.parameters import CONVERT_CONFIG, PARAM_CONFIG, listed
+from kinsight.compat.pai.parameters import CONVERT_CONFIG, OWN_CONFIG, PARAM_CONFIG, listed
 from kinsight.compat.pai.training import fitted, say_size, train_spec
 from kinsight.compat.pai.words import PaiCommand
 from kinsight.compat.words import Words
 from kinsight.errors import SpecError
-from kinsight.progress import say
+from kinsight.progress import say, warn
 from kinsight.specs.flags import load_yaml, resolve
 from kinsight.specs.load import as_yaml
 from kinsight.specs.train import TrainSpec
@@ -31,6 +31,9 @@ TRAINING_WORDS = Words(
         "data.validation": "--test_data",
         "data.validation.path": "--test_data",
         "label_map": "--label_map_path",
+        "label_offset": "--label_offset",
+        "data.train.label_offset": "--label_offset",
+        "data.validation.label_offset": "--label_offset",
         "data.workers": "--train_num_readers",
         "optimizer.lr": "--initial_learning_rate",
         "schedule.gamma": "--decay_factor",
@@ -50,7 +53,7 @@ def train(command: PaiCommand, dry_run: bool, overwrite: bool) -> None:
     if command.get("config") is not None:
         _train_config(command, dry_run, overwrite)
         return
-    values = listed(command, "param_config", PARAM_CONFIG)
+    values = listed(command, "param_config", [*PARAM_CONFIG, *OWN_CONFIG])
     machine = machine_for(asked_of(command))
     with TRAINING_WORDS.used():
         spec = train_spec(values, machine)
@@ -65,14 +68,30 @@ def _train_config(command: PaiCommand, dry_run: bool, overwrite: bool) -> None:
     """-Dconfig: settings of `kinsight train`. EasyVision's own configuration format is not published."""
     if command.get("param_config") is not None:
         raise SpecError("pai.config", "has no effect beside -Dconfig", field="-Dparam_config", remedy="leave one out")
-    spec = resolve(TrainSpec, [], _settings(command.value["config"]))
+    settings = _settings(command.value["config"])
+    spec = resolve(TrainSpec, [], settings)
     assert isinstance(spec, TrainSpec)
+    spec = _on_machine(spec, settings, command)
     if dry_run:
         print(as_yaml(spec), end="")
         return
     from kinsight.training import train as train_job
 
     train_job(spec, overwrite=overwrite)
+
+
+def _on_machine(spec: TrainSpec, settings: dict[str, Any], command: PaiCommand) -> TrainSpec:
+    """What -Dcluster and -DgpuRequired ask for, as far as the file leaves it open; what wins over them is said."""
+    asking = [f"-D{name}" for name in ("gpuRequired", "cluster") if command.get(name) is not None]
+    fixed = {name: settings[name] for name in ("device", "nproc") if settings.get(name) not in (None, "auto")}
+    if asking and fixed:
+        told = " and ".join(f"{name} {value}" for name, value in fixed.items())
+        warn(f"{' and '.join(asking)}: the settings of -Dconfig say {told}, which counts")
+    if not asking or len(fixed) == 2:
+        return spec
+    machine = machine_for(asked_of(command))
+    found = {"device": machine.device, "nproc": machine.ranks}
+    return spec.model_copy(update={name: value for name, value in found.items() if name not in fixed})
 
 
 def _settings(file: str) -> dict[str, Any]:
@@ -85,10 +104,10 @@ def _settings(file: str) -> dict[str, Any]:
 
 def _run(spec: TrainSpec, values: Values, overwrite: bool) -> None:
     from kinsight.compat.pai.evaluating import evaluate
-    from kinsight.data import read_records
     from kinsight.training import train as train_job
+    from kinsight.training.setup import read_training_records
 
-    spec = fitted(spec, values, len(read_records(spec.data.train, num_classes=spec.data.num_classes, remarks=False)))
+    spec = fitted(spec, values, len(read_training_records(spec)))
     if overwrite or not is_finished(spec):
         train_job(spec, overwrite=overwrite)
     else:

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from kinsight.compat.flags import Flag, Values, parse
 from kinsight.compat.pai.words import PaiCommand
 from kinsight.errors import SpecError
+from kinsight.progress import warn
 
 TRAINING, PREDICTION = "easy_vision_ext", "ev_predict_ext"
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One -D parameter. needed: for which -Dcmd it must be given."""
+    """One -D parameter. needed: for which -Dcmd it must be given. of: for which it is; empty: for all."""
 
     name: str
     help: str
     needed: tuple[str, ...] = ()
+    of: tuple[str, ...] = ()
 
 
 _ANYWHERE = [
@@ -25,19 +27,19 @@ _ANYWHERE = [
     Parameter("arn", "role for access to OSS: no role is taken here, keys come from the environment"),
     Parameter("ossHost", "host of OSS; default: that of -Dbuckets, then OSS_ENDPOINT"),
     Parameter("host", "the same"),
-    Parameter("gpuRequired", "GPUs of each worker in hundredths [100]; 0: the CPU"),
+    Parameter("gpuRequired", "GPUs of each worker in hundredths [100]; 0: the CPU", of=("train", "predict")),
     Parameter("cpuRequired", "cores of each worker in hundredths; no effect here"),
 ]
 
 EASY_VISION = [
     *_ANYWHERE,
     Parameter("cmd", "train or convert", ("train", "convert")),
-    Parameter("param_config", "parameters of a training, as below", ()),
-    Parameter("config", "train: settings of `kinsight train` as YAML, instead of -Dparam_config"),
+    Parameter("param_config", "train: parameters of a training, as below", of=("train",)),
+    Parameter("config", "train: settings of `kinsight train` as YAML, instead of -Dparam_config", of=("train",)),
     Parameter("cluster", 'JSON: {"ps": {"count": 1}, "worker": {"count": 3, "gpu": 100}}; workers become ranks'),
-    Parameter("label_file", "convert: labels, as CSV or an iTAG manifest", ("convert",)),
-    Parameter("convert_param_config", "parameters of a conversion, as below"),
-    Parameter("output_tfrecord", "convert: first part of the names of the TFRecord files", ("convert",)),
+    Parameter("label_file", "convert: labels, as CSV or an iTAG manifest", ("convert",), of=("convert",)),
+    Parameter("convert_param_config", "convert: parameters of a conversion, as below", of=("convert",)),
+    Parameter("output_tfrecord", "convert: beginning of the TFRecord files' names", ("convert",), of=("convert",)),
 ]  # fmt: skip
 
 EV_PREDICT = [
@@ -83,6 +85,11 @@ PARAM_CONFIG = [
     Flag("label_map_path", str, None, "names of labels: pbtxt, text or JSON"),
 ]  # fmt: skip
 
+OWN_CONFIG = [
+    Flag("label_offset", int, 0, "what the first label's number is in the TFRecords (not PAI's parameter)"),
+]
+"""Beside those of PAI's page."""
+
 CONVERT_CONFIG = [
     Flag("class_list_file", str, None, "names of labels, in order; default: all of the label file, sorted"),
     Flag("max_image_size", int, None, "longest side; larger images are made smaller"),
@@ -94,16 +101,33 @@ CONVERT_CONFIG = [
 
 
 def checked(command: PaiCommand, known: list[Parameter], task: str) -> None:
-    """Every parameter is known, and those that `task` needs are there. Raises SpecError."""
+    """Every parameter is known and for this `task`, and those that it needs are there. Raises SpecError."""
     names = [each.name for each in known]
     for name in command.value:
         if name not in names:
             raise SpecError(
                 "spec.unknown-flag", f"{command.name} has no -D{name}{_near(name, names, '-D')}", remedy=_HELP
             )
+    if not any(task in each.needed for each in known):
+        return  # no task at all, which is said elsewhere
     for each in known:
         if task in each.needed and each.name not in command.value:
             raise SpecError("spec.needed", "must be given", field=f"-D{each.name}", remedy=f"{each.name}: {each.help}")
+        if each.of and task not in each.of and each.name in command.value:
+            _in_vain(each, task)
+
+
+def _in_vain(parameter: Parameter, task: str) -> None:
+    """A parameter of another command: those that stand before every command are only said. Raises SpecError."""
+    if parameter in _ANYWHERE:
+        warn(f"-D{parameter.name}: no effect with -Dcmd {task}")
+        return
+    raise SpecError(
+        "spec.no-effect",
+        f"has no effect with -Dcmd {task}",
+        field=f"-D{parameter.name}",
+        remedy=f"leave it out: it belongs to -Dcmd {' or '.join(parameter.of)}",
+    )
 
 
 def listed(command: PaiCommand, parameter: str, flags: list[Flag]) -> Values:

@@ -77,9 +77,9 @@ def _tree(values: Values, machine: Machine) -> dict[str, Any]:
 
 
 def source(values: Values, name: str) -> dict[str, Any]:
-    """TFRecords, with the names of labels if they are given."""
+    """TFRecords, and what the numbers of labels mean in them."""
     label_map = {"label_map": values["label_map_path"]} if values["label_map_path"] else {}
-    return {"format": "tfrecord", "path": values[name], **label_map}
+    return {"format": "tfrecord", "path": values[name], "label_offset": values["label_offset"], **label_map}
 
 
 def _tested(values: Values) -> dict[str, Any]:
@@ -117,12 +117,13 @@ def schedule(values: Values) -> dict[str, Any]:
         case "polynomial_decay":
             return {"kind": "polynomial", "power": values["power"], "min_lr_ratio": _POLYNOMIAL_END, **plain}
         case "manual_step":
-            return {"kind": "step", **_steps(values), **plain}
+            return {**_steps(values), **plain}
         case _:
             return {"kind": "cosine", "min_lr": 0.0, **plain}
 
 
 def _steps(values: Values) -> dict[str, Any]:
+    """The rates that the training comes to; one that it does not is said."""
     for name in ("decay_epochs", "learning_rates"):
         if name not in values.given:
             what = "must be given with --lr_type manual_step"
@@ -138,28 +139,42 @@ def _steps(values: Values) -> dict[str, Any]:
     if epochs != sorted(set(epochs)) or epochs[0] < 1:
         what = f"{' '.join(map(str, epochs))}: must rise, from 1 on"
         raise SpecError("spec.value", what, field="--decay_epochs", remedy=_STEPS)
-    return {"at": epochs, "unit": "epochs", "learning_rates": rates}
+    used = [pair for pair in zip(epochs, rates, strict=True) if pair[0] < values["num_epochs"]]
+    if vain := [epoch for epoch in epochs if epoch >= values["num_epochs"]]:
+        what = f"never reached within --num_epochs {values['num_epochs']}: the rates from there on are not used"
+        warn(f"--decay_epochs {' '.join(map(str, vain))}: {what}")
+    if not used:
+        return {"kind": "constant"}
+    at, rates = zip(*used, strict=True)
+    return {"kind": "step", "at": list(at), "unit": "epochs", "learning_rates": list(rates)}
 
 
 _STEPS = "as in --decay_epochs 20 40 --learning_rates 0.001 0.0001"
 
 
 def fitted(spec: TrainSpec, values: Values, images: int) -> TrainSpec:
-    """The training with a batch that so many images fill; what differs from what was given is said."""
+    """The training with a batch that so many images fill, and no rank without an image; what differs from what was
+    given is said.
+    """
     given = values["num_train_images"]
     if given and given != images:
         warn(f"--num_train_images {given:,}: {values['train_data']} holds {images:,}; an epoch is all of them")
     if spec.batch.size <= images:
         return spec
     warn(f"--train_batch_size: a step of {spec.batch.size} images, but there are {images}: a step is all of them")
-    batch = spec.batch.model_copy(update={"size": images, "accumulate": min(spec.batch.accumulate, images)})
-    return spec.model_copy(update={"batch": batch})
+    ranks = min(spec.nproc or 1, images)
+    if ranks < (spec.nproc or 1):
+        warn(f"{spec.nproc} ranks were to compute, {ranks} do: there is an image for each")
+    pieces = min(spec.batch.accumulate, -(-images // ranks))
+    batch = spec.batch.model_copy(update={"size": images, "accumulate": pieces})
+    return spec.model_copy(update={"batch": batch, "nproc": ranks})
 
 
 def say_size(values: Values) -> None:
-    """A picture size that is not the network's own."""
+    """A picture size that is not the network's own; of the networks made here, building one says it."""
     from kinsight.models.backbones import size_note
     from kinsight.models.names import resolve
 
-    if (note := size_note(resolve(values["backbone"]), values["image_size"])) is not None:
+    name = resolve(values["backbone"])
+    if not name.is_ours and (note := size_note(name, values["image_size"])) is not None:
         say(f"image_size  {note}")
