@@ -31,7 +31,8 @@ def lenient(validate: Callable[[Any], T], data: dict[str, Any]) -> T:
 def _drop(data: Any, location: Sequence[str | int]) -> None:
     """Remove the field at a pydantic location, whose steps also name the arms of unions."""
     for step in location[:-1]:
-        if (isinstance(data, dict) and step in data) or (isinstance(data, list) and isinstance(step, int)):
-            data = data[step]
+        at: Any = step
+        if (isinstance(data, dict) and at in data) or (isinstance(data, list) and isinstance(at, int)):
+            data = data[at]
     if isinstance(data, dict):
         data.pop(location[-1], None)

@@ -69,7 +69,11 @@ def test_the_plain_centres_have_the_lists_centres_as_their_components(spec: dict
     torch.testing.assert_close(routed_LR[:, 5], torch.zeros(32), rtol=0, atol=1e-1)  # nothing beside the components
 
 
-def test_stopped_and_gone_on_with_it_is_the_same(spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("more", [{}, {"router": {"kind": "mlp", "hidden": [16], "dropout": 0.3}}], ids=str)
+def test_stopped_and_gone_on_with_it_is_the_same(
+    more: dict[str, Any], spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec |= more
     whole = learn(spec | {"output": spec["output"] + "-whole"})
     from kinsight.partition import work
 

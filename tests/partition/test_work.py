@@ -1,5 +1,6 @@
-"""What a training goes on from, killed while it is written."""
+"""What a learning goes on from: killed while it is written, without room, damaged."""
 
+import resource
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from kinsight import storage
+from kinsight.errors import StorageError
 from kinsight.partition import work
 from kinsight.partition.fit import FitState
 from kinsight.partition.work import Work
@@ -65,3 +67,54 @@ def test_killed_after_any_write_of_the_next_it_is_the_last_or_the_next(
     monkeypatch.setattr(Path, "replace", move_and_look)
     kept.keep_fit(state(2))
     assert seen == [1, 1, 2]
+
+
+def test_a_damaged_file_counts_as_not_there(kept: Work, capsys: pytest.CaptureFixture[str]) -> None:
+    made: list[int] = []
+
+    def make() -> dict[str, torch.Tensor]:
+        made.append(1)
+        return {"list": torch.arange(1000)}
+
+    kept.stage("lists", make)
+    kept.keep_begun("truth", {"row": torch.arange(1000)})
+    kept.keep_fit(state(2))
+    assert kept.stage("lists", make)["list"].tolist() == list(range(1000)) and len(made) == 1
+    for name in ("lists", "truth-begun", "fit"):
+        file = kept.folder / f"{name}.safetensors"
+        for damage in (file.read_bytes()[:-100], b"", b"\xff" * 200):
+            file.write_bytes(damage)
+            if name == "lists":
+                assert kept.stage("lists", make)["list"].tolist() == list(range(1000))
+            else:
+                assert (kept.begun("truth") if name == "truth-begun" else kept.fit_state()) is None
+            assert f"{name}.safetensors: cannot be read" in capsys.readouterr().err
+    assert len(made) == 4
+    kept.keep_fit(state(1))
+    assert kept.fit_state() is not None
+
+
+def test_a_full_disk_leaves_what_was_there(kept: Work) -> None:
+    kept.keep_fit(state(1))
+    names = sorted(each.name for each in kept.folder.iterdir())
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
+    try:
+        with pytest.raises(StorageError) as stage:
+            kept.stage("lists", lambda: {"list": torch.arange(100_000)})
+        with pytest.raises(StorageError) as fit:
+            kept.keep_fit(FitState(2, 0.5, {"weight": torch.zeros(300, 300)}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert stage.value.code == fit.value.code == "storage.full"
+    assert sorted(each.name for each in kept.folder.iterdir()) == names
+    found = kept.fit_state()
+    assert found is not None and found.epoch == 1
+
+
+def test_what_was_under_way_goes_when_it_is_done(kept: Work) -> None:
+    kept.keep_begun("truth", {"rows": torch.tensor(7)})
+    begun = kept.begun("truth")
+    assert begun is not None and int(begun["rows"]) == 7
+    kept.stage("truth", lambda: {"near": torch.arange(3)})
+    assert kept.begun("truth") is None and not list(kept.folder.glob("*begun*"))
