@@ -14,7 +14,7 @@ from kinsight.specs.samplers import PerClassSampler, ShuffleSampler
 from kinsight.specs.train import TrainSpec
 from kinsight.training import train
 from kinsight.training.optimizers import build_optimizer
-from kinsight.training.setup import Prepared
+from kinsight.training.prepared import Prepared
 
 
 def has_counterpart(spec: TrainSpec) -> str | None:

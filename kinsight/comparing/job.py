@@ -34,7 +34,8 @@ from kinsight.specs.compare import CompareSpec
 from kinsight.specs.load import of
 from kinsight.storage.local import remove_local
 from kinsight.training import train
-from kinsight.training.setup import prepare, read_training_records, settled
+from kinsight.training.images import read_training_records
+from kinsight.training.setup import prepare, settled
 from kinsight.training.signals import StopRequest, stop_requests
 
 HEADER = "compare.json"

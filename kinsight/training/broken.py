@@ -4,7 +4,7 @@ import json
 
 from kinsight.data import ImageLoader
 from kinsight.parallel.groups import gather_texts, is_main
-from kinsight.training.setup import Prepared
+from kinsight.training.prepared import Prepared
 from kinsight.training.state import Broken
 
 

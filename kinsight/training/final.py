@@ -22,8 +22,8 @@ from kinsight.progress import clean, warn
 from kinsight.reports.page import write_report
 from kinsight.specs.train import TrainSpec
 from kinsight.training.final_report import as_evaluation, final_report
+from kinsight.training.prepared import Prepared
 from kinsight.training.run_folder import RunFolder
-from kinsight.training.setup import Prepared
 from kinsight.training.signals import StopRequest
 from kinsight.training.state import Broken
 

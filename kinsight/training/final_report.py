@@ -12,9 +12,9 @@ from kinsight.reports.classified import Classified
 from kinsight.reports.evaluated import Evaluated, Report, Trained
 from kinsight.specs.evaluate import EvaluateSpec
 from kinsight.specs.train import TrainSpec
+from kinsight.training.prepared import Prepared
 from kinsight.training.record import read_rows
 from kinsight.training.run_folder import RunFolder
-from kinsight.training.setup import Prepared
 from kinsight.training.state import Broken
 from kinsight.training.validation import best_place
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from kinsight.data import Batch
 from kinsight.errors import RunError
 from kinsight.parallel.collectives import rank
-from kinsight.training.setup import Prepared
+from kinsight.training.prepared import Prepared
 
 _REMEDY = "lower optimizer.lr or set clip_norm; if precision is fp16, try bf16; checkpoints written before are intact"
 

@@ -21,11 +21,11 @@ from kinsight.parallel.groups import is_main, sum_over_ranks
 from kinsight.training.budget import Budget, Clock
 from kinsight.training.mixing import TOGETHER, local_rows
 from kinsight.training.optimizers import set_learning_rate
+from kinsight.training.prepared import Prepared
 from kinsight.training.record import Record
 from kinsight.training.run_folder import RunFolder
 from kinsight.training.saving import Saver
 from kinsight.training.schedules import learning_rate
-from kinsight.training.setup import Prepared
 from kinsight.training.signals import Children, StopRequest
 from kinsight.training.step import train_step
 from kinsight.training.validation import evaluated_weights, keep_best, validate

@@ -22,9 +22,10 @@ from kinsight.training.broken import collect_broken, put_back_broken
 from kinsight.training.checks import check_processes
 from kinsight.training.final import conclude
 from kinsight.training.loop import fit
+from kinsight.training.prepared import Prepared, origin
 from kinsight.training.record import Record, read_rows
 from kinsight.training.run_folder import HEADER, RunFolder
-from kinsight.training.setup import Prepared, origin, prepare, settled
+from kinsight.training.setup import prepare, settled
 from kinsight.training.signals import StopRequest, stop_requests
 from kinsight.training.snapshots import find_state, go_on_from
 from kinsight.training.validation import best_place

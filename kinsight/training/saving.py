@@ -6,9 +6,9 @@ from kinsight.parallel.groups import barrier
 from kinsight.training import checkpoint
 from kinsight.training.broken import collect_broken
 from kinsight.training.finite import stop_unless_finite_weights
+from kinsight.training.prepared import Prepared, origin
 from kinsight.training.record import Record
 from kinsight.training.run_folder import RunFolder
-from kinsight.training.setup import Prepared, origin
 from kinsight.training.snapshots import write_snapshot
 from kinsight.training.validation import share_main_buffers
 

@@ -1,152 +1,52 @@
 """From a spec to everything the loop needs, cheap checks first: nothing is trained before all of them have passed."""
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
 
-from kinsight import storage
 from kinsight.data import (
-    DeviceAugment,
     ImageLoader,
     Records,
     Sampler,
     build_device_augment,
     build_sampler,
-    read_class_names,
-    read_records,
-    require_images,
 )
-from kinsight.errors import SpecError
-from kinsight.evaluation.class_weights import read_class_weights
-from kinsight.evaluation.settings import printed_tree
 from kinsight.evaluation.targets import Targets
-from kinsight.losses import Objective, build_objective
+from kinsight.losses import build_objective
 from kinsight.models import (
-    BundleHeader,
-    Classifier,
-    ClassifierForm,
     EmbeddingNet,
     build_network,
     check_model,
     has_published_weights,
-    make_header,
     natural_embedding_dim,
 )
 from kinsight.parallel.batchnorm import convert
 from kinsight.parallel.collectives import rank, world_size
-from kinsight.parallel.device import Arithmetic, choose_precision
+from kinsight.parallel.device import choose_precision
 from kinsight.parallel.groups import is_main, processes_here
 from kinsight.progress import say, warn
 from kinsight.specs.data import Augment
 from kinsight.specs.train import TrainSpec
 from kinsight.training.averaging import WeightAverage
 from kinsight.training.budget import Budget
-from kinsight.training.checkpoint import Origin, initial_weights
+from kinsight.training.checkpoint import initial_weights
 from kinsight.training.checks import (
-    check_classes,
     check_freezing,
-    check_label_validation,
     check_memories,
     check_norms,
     check_pairs,
     check_ranks,
-    check_validation_classes,
     tell_balanced_twice,
     tell_never_drawn,
     tell_never_reached,
 )
 from kinsight.training.freezing import Freezer
+from kinsight.training.images import read_training_records, read_validation
 from kinsight.training.label_targets import LabelTargets, class_counts, targets_of
 from kinsight.training.optimizers import build_optimizer
-from kinsight.training.signals import Children
+from kinsight.training.prepared import Learner, Prepared
+from kinsight.training.start_head import start_head
 from kinsight.training.state import Training
-
-
-class Slopes(NamedTuple):
-    """The gradient of a loss with respect to embeddings and auxiliary features, taken before."""
-
-    emb_BD: Tensor
-    aux_BE: Tensor | None
-
-
-class Learner(nn.Module):
-    """Network and objective as one module: images in, loss out, so that gradients of both are averaged together."""
-
-    def __init__(self, net: EmbeddingNet, objective: Objective, *, compiled: bool) -> None:
-        super().__init__()
-        self.net, self.objective = net, objective
-        self.embed = torch.compile(net.forward_with_aux) if compiled else net.forward_with_aux
-
-    def forward(
-        self,
-        images_BCHW: Tensor,
-        target: Tensor | None = None,
-        global_batch: int | None = None,
-        mixed: tuple[Tensor, Tensor] | None = None,
-        *,
-        slopes: Slopes | None = None,
-    ) -> Any:
-        """Loss of this rank's images and its statistics; see `Objective.forward`.
-
-        slopes: instead of that, a number whose gradient with respect to the network is what these slopes lead to. The
-        objective's own gradients, which have been taken, stay as they are.
-        """
-        emb_BD, aux_BE = self.embed(images_BCHW)
-        if slopes is None:
-            assert target is not None, "a loss needs targets"
-            return self.objective(emb_BD, target, aux_BD=aux_BE, global_batch=global_batch, mixed=mixed)
-        pairs = [(emb_BD, slopes.emb_BD)] + ([(aux_BE, slopes.aux_BE)] if slopes.aux_BE is not None else [])
-        total = torch.stack([(value.float() * slope.float()).sum() for value, slope in pairs]).sum()
-        # every parameter has to take part, or gradients would not be averaged over the ranks
-        return total + sum(0 * parameter.sum() for parameter in self.objective.parameters())
-
-
-@dataclass
-class Prepared:
-    """Everything a training needs, ready on this rank."""
-
-    spec: TrainSpec
-    device: torch.device
-    arithmetic: Arithmetic
-    records: Records
-    sampler: Sampler
-    loader: ImageLoader
-    augment: DeviceAugment
-    validation: ImageLoader | None
-    net: EmbeddingNet
-    targets: Targets | LabelTargets
-    training: Training
-    steps_per_epoch: int
-    budget: Budget
-    freezer: Freezer
-    children: Children = field(default_factory=Children)
-
-    @property
-    def learner(self) -> Learner:
-        """Network and objective, not wrapped."""
-        assert isinstance(self.training.learner, Learner)
-        return self.training.learner
-
-    @property
-    def averaged(self) -> nn.Module:
-        """What `ema` is taken of: the network, and the classifier where that goes into the bundle."""
-        return self.net if self.spec.task == "metric" else self.learner
-
-    @property
-    def objective(self) -> Objective:
-        """What is minimised."""
-        return self.learner.objective
-
-    def close(self) -> None:
-        """End the processes that read images."""
-        self.loader.close()
-        if self.validation is not None:
-            self.validation.close()
-        self.children.end()
 
 
 def settled(spec: TrainSpec) -> TrainSpec:
@@ -172,7 +72,7 @@ def prepare(spec: TrainSpec, device: torch.device) -> Prepared:
     check_model(spec.model, spec.data)
     arithmetic = choose_precision(spec.precision, device)
     records = read_training_records(spec)
-    validation = _read_validation(spec, records)
+    validation = read_validation(spec, records)
     sampler = _sampler(spec, records)
     tell_never_drawn(spec, records)
     tell_balanced_twice(spec)
@@ -215,16 +115,6 @@ def prepare(spec: TrainSpec, device: torch.device) -> Prepared:
     return prepared
 
 
-def read_training_records(spec: TrainSpec) -> Records:
-    """The training images, checked against `data.classes` and `data.num_classes`."""
-    classes = read_class_names(spec.data.classes) if spec.data.classes is not None else None
-    labelled = spec.task != "multilabel"  # there an image may show nothing of what is asked for
-    records = read_records(spec.data.train, classes=classes, num_classes=spec.data.num_classes, labelled=labelled)
-    require_images(records, spec.data.train)
-    check_classes(spec, records)
-    return records
-
-
 def _sampler(spec: TrainSpec, records: Records) -> Sampler:
     """The sampler; its remarks are said once."""
     with warnings.catch_warnings(record=True) as remarks:
@@ -234,24 +124,6 @@ def _sampler(spec: TrainSpec, records: Records) -> Sampler:
         for remark in remarks:
             warn(str(remark.message))
     return sampler
-
-
-def _read_validation(spec: TrainSpec, training: Records) -> Records | None:
-    if spec.data.validation is None:
-        return None
-    if spec.task == "metric":
-        records = read_records(spec.data.validation, own_vocabulary=True)
-    else:
-        labelled = spec.task == "classification"
-        records = read_records(spec.data.validation, classes=training.class_names, learned=True, labelled=labelled)
-    require_images(records, spec.data.validation, field="data.validation")
-    if spec.validate_.images is not None and spec.validate_.images < len(records):
-        records = records.take(range(spec.validate_.images))
-    if spec.task == "metric":
-        check_validation_classes(records)
-    else:
-        check_label_validation(spec, records)
-    return records
 
 
 def _loader(spec: TrainSpec, records: Records, augment: Augment | None) -> ImageLoader:
@@ -300,81 +172,6 @@ def _build_training(
     # What is drawn from here on (dropout) differs between the ranks, as it does between the parts of one batch.
     torch.manual_seed(spec.seed + 1_000_003 * rank())
     return net, Training(learner, optimizer, average, scaler)
-
-
-def start_head(objective: Objective, spec: TrainSpec, class_names: Sequence[str]) -> None:
-    """Take class weights over from `head.init_from`; those of other classes or shapes are left out, which is said.
-
-    Raises SpecError where it has none, or another loss's, and as `read_class_weights`.
-    """
-    assert spec.head.init_from is not None and objective.head is not None, "the spec has seen to it"
-    place, found = storage.Address.parse(spec.head.init_from), read_class_weights(spec.head.init_from)
-    if found is None:
-        raise _no_class_weights(f"{place}: holds no class weights; bundles and runs without snapshots have none")
-    if found.loss.kind != spec.loss.kind:
-        raise _no_class_weights(f"{place}: its class weights are {found.loss.kind}'s, not {spec.loss.kind}'s")
-    ours = {name: value.shape for name, value in objective.head.state_dict().items()}
-    if found.class_names != tuple(class_names):
-        why = f"they are of {len(found.class_names):,} classes, which are not the {len(class_names):,} of these images"
-    elif {name: value.shape for name, value in found.state.items()} != ours:
-        why = "their shapes differ"
-    else:
-        objective.head.load_state_dict(found.state)
-        return
-    if is_main():
-        warn(f"{place}: its class weights are left out: {why}")
-
-
-def _no_class_weights(message: str) -> SpecError:
-    return SpecError(
-        "train.class-weights",
-        message,
-        field="head.init_from",
-        remedy="give RUN/snapshots/N of a training with the same loss and with `snapshots`, or leave it out for "
-        "random class weights",
-    )
-
-
-def origin(prepared: Prepared) -> Origin:
-    """What a checkpoint of this training belongs to."""
-    validation = prepared.validation.records.fingerprint if prepared.validation is not None else None
-    data = {"training": prepared.records.fingerprint, "validation": validation}
-    if (relation := prepared.targets.fingerprint) is not None:
-        data["relation"] = relation
-    return Origin(printed_tree(prepared.spec), data)
-
-
-def bundle_header(prepared: Prepared) -> BundleHeader:
-    """What the bundle says of this training."""
-    spec = prepared.spec
-    return make_header(
-        prepared.net,
-        model=spec.model,
-        image=spec.data,
-        task=spec.task,
-        class_names=prepared.records.class_names,
-        data_fingerprint=prepared.records.fingerprint,
-        data_sketch=prepared.records.sketch,
-        spec=printed_tree(spec),
-    )
-
-
-def bundle_classifier(prepared: Prepared) -> Classifier | None:
-    """The classifier that goes into the bundle: the main loss's, as it is now; None in `metric`."""
-    head = prepared.objective.head if prepared.spec.task != "metric" else None
-    if head is None:
-        return None
-    linear = head.linear()
-    form = ClassifierForm(
-        num_classes=head.num_classes,
-        embedding_dim=head.embedding_dim,
-        unit=linear.unit,
-        bias=linear.bias_C is not None,
-        centres=linear.centres,
-        pool=linear.pool,
-        sharpness=linear.sharpness,
-    )
-    return Classifier.of(form, linear.weight_RD, linear.bias_C)
 
 
 def _introduce(prepared: Prepared, validation: Records | None) -> None:

@@ -21,8 +21,8 @@ from kinsight.parallel.groups import barrier, broadcast_text, is_main
 from kinsight.progress import say
 from kinsight.training import checkpoint
 from kinsight.training.broken import put_back_broken
+from kinsight.training.prepared import Prepared, bundle_classifier, bundle_header, origin
 from kinsight.training.run_folder import RunFolder
-from kinsight.training.setup import Prepared, bundle_classifier, bundle_header, origin
 from kinsight.training.validation import evaluated_weights
 
 CHECKPOINT = "checkpoint"

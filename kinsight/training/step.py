@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from kinsight.data import Batch
 from kinsight.training.finite import stop_unless_finite_loss
 from kinsight.training.mixing import Mixed, mix_images
-from kinsight.training.setup import Prepared, Slopes
+from kinsight.training.prepared import Prepared, Slopes
 
 
 def train_step(prepared: Prepared, learner: nn.Module, batch: Batch, rows: list[int]) -> dict[str, Tensor]:

@@ -17,9 +17,9 @@ from kinsight.progress import clean
 from kinsight.relations import SharedLabels
 from kinsight.training.classified import class_metrics, truth
 from kinsight.training.finite import stop_unless_finite_weights
+from kinsight.training.prepared import Prepared, bundle_classifier, bundle_header
 from kinsight.training.record import Record
 from kinsight.training.run_folder import RunFolder
-from kinsight.training.setup import Prepared, bundle_classifier, bundle_header
 
 
 def validate(prepared: Prepared, run: RunFolder, record: Record) -> float:

@@ -105,7 +105,7 @@ def _settings(file: str) -> dict[str, Any]:
 def _run(spec: TrainSpec, values: Values, overwrite: bool) -> None:
     from kinsight.compat.pai.evaluating import evaluate
     from kinsight.training import train as train_job
-    from kinsight.training.setup import read_training_records
+    from kinsight.training.images import read_training_records
 
     spec = fitted(spec, values, len(read_training_records(spec)))
     if overwrite or not is_finished(spec):
