@@ -7,12 +7,18 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import torch
 
+from kinsight import storage
 from kinsight.cli import main
+from kinsight.data.vector_files import open_vector_file
 from kinsight.errors import DataError, KinsightError, SpecError
 from kinsight.partition import Partition, learn
 from kinsight.partition import evaluate as job
 from kinsight.partition.evaluate import evaluate
+from kinsight.partition.space import Space
+from kinsight.partition.variants import Exam, neighbours
+from kinsight.partition.work import Work
 
 RULES = ["misses", "ratio", "probability", "soar", "air"]
 
@@ -215,3 +221,18 @@ def test_vectors_of_another_length(spec: dict[str, Any]) -> None:
     np.save(spec["queries"], mixture(50, 3, dim=11))
     with pytest.raises(DataError, match=r"queries.npy has 11 dimensions, the partition 12"):
         evaluate(spec)
+
+
+def test_neighbours_under_inner_products_are_those_of_largest_product(tmp_path: Path) -> None:
+    """Vectors of uneven lengths as queries: as an index searches for them, and not by where they lie as rows."""
+    vector_ND = mixture(500, 4) * np.random.default_rng(5).lognormal(0, 0.5, (500, 1)).astype(np.float32)
+    np.save(tmp_path / "base.npy", vector_ND)
+    longest = float(np.linalg.norm(vector_ND.astype(np.float64), axis=1).max())
+    space, none = Space("ip", 12, longest, None), torch.empty(0, 0)
+    base = open_vector_file(tmp_path / "base.npy")
+    exam = Exam(base, space, space, none, none, False, None, torch.device("cpu"))
+    with storage.OutputDir(tmp_path / "out") as output:
+        found = neighbours(Work(output, {}, overwrite=False), "near", exam, 60, 0)
+    product_SN = vector_ND[found.row_S].astype(np.float64) @ vector_ND.T.astype(np.float64)
+    product_SN[np.arange(60), found.row_S] = -np.inf
+    assert np.array_equal(found.near_SK.numpy(), np.argsort(-product_SN, axis=1)[:, :20])
