@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kinsight import progress, storage
-from kinsight.errors import DataError, KinsightError
+from kinsight.errors import DataError, KinsightError, SpecError
 from kinsight.evaluation import evaluate
 from kinsight.specs.bench_labels import BenchLabels, LabelLoss
 from kinsight.training import train
@@ -45,10 +45,9 @@ def run(spec: BenchLabels) -> dict[str, Any]:
     return {"processes": 1, "threads": spec.threads, "rows": rows}
 
 
-def _measured(spec: BenchLabels, folder: Path, loss: LabelLoss, seed: int) -> dict[str, float]:
+def _measured(spec: BenchLabels, folder: Path, loss: LabelLoss, seed: int) -> dict[str, float | None]:
     output = folder / f"{loss}-{seed}"
-    if not (output / "run.json").exists():
-        train(_training(spec, folder, output, loss, seed))
+    _train_once(spec, _training(spec, folder, output, loss, seed))
     found = evaluate(
         {
             "bundle": str(output),
@@ -60,7 +59,19 @@ def _measured(spec: BenchLabels, folder: Path, loss: LabelLoss, seed: int) -> di
             "device": "cpu",
         }
     )
-    return {name: float(found.metrics[name] or 0.0) for name in _FIGURES}
+    return {name: found.metrics[name] for name in _FIGURES}
+
+
+def _train_once(spec: BenchLabels, training: dict[str, Any]) -> None:
+    """Train, unless this very training is finished there. Raises SpecError where one of other settings is."""
+    try:
+        train(training)
+    except SpecError as error:
+        if error.code == "run.other-settings":
+            place = f"output={spec.output}"
+            raise SpecError(error.code, error.message, field=place, remedy="choose another output") from None
+        if error.code != "run.finished":
+            raise
 
 
 def _training(spec: BenchLabels, folder: Path, output: Path, loss: LabelLoss, seed: int) -> dict[str, Any]:
@@ -180,8 +191,13 @@ def _table(spec: BenchLabels, rows: list[dict[str, Any]]) -> Table:
     for name in ("loss", *_FIGURES):
         table.add_column(name, justify="left" if name == "loss" else "right")
     for loss in spec.losses:
-        values = [[row[name] for row in rows if row["loss"] == loss] for name in _FIGURES]
-        spreads = [f" ± {statistics.stdev(value):.4f}" if len(value) > 1 else "" for value in values]
-        means = [f"{statistics.mean(value):.4f}" for value in values]
-        table.add_row(loss, *(mean + spread for mean, spread in zip(means, spreads, strict=True)))
+        table.add_row(loss, *(_cell([row[name] for row in rows if row["loss"] == loss]) for name in _FIGURES))
     return table
+
+
+def _cell(values: list[float | None]) -> str:
+    """Mean and deviation over the seeds; "-" where one could not be measured."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return "-"
+    return f"{statistics.mean(known):.4f}" + (f" ± {statistics.stdev(known):.4f}" if len(known) > 1 else "")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from kinsight.data.decode import BrokenImage
 from kinsight.data.one_image import read_image, read_span
 from kinsight.data.piece_address import split_piece
+from kinsight.data.silent_servers import SilentServers
 
 _GAP_BYTES = 256 << 10  # read along rather than asked for again: less than a round trip costs
 _RUN_BYTES = 4 << 20  # more than that is asked for in several requests, which travel side by side
@@ -27,20 +28,28 @@ class _Run:
         return file == self.file and offset <= self.stop + _GAP_BYTES and end - self.start <= _RUN_BYTES
 
 
-def fetches(uris: Sequence[str], pool: Executor) -> list[Callable[[], bytes]]:
-    """For each address a function that waits for its bytes, or raises as `read_image`; all are on their way at once."""
+def fetches(uris: Sequence[str], pool: Executor, servers: SilentServers | None = None) -> list[Callable[[], bytes]]:
+    """For each address a function that waits for its bytes, or raises as `read_image`; all are on their way at once.
+
+    servers: those that have been silent for long are not asked any more.
+    """
+    ask = servers.ask if servers is not None else _plainly
     answers: dict[int, Callable[[], bytes]] = {}
     pieces = []
     for number, uri in enumerate(uris):
         if (piece := split_piece(uri)) is None:
-            answers[number] = pool.submit(read_image, uri).result
+            answers[number] = pool.submit(ask, read_image, uri).result
         else:
             pieces.append((*piece, number))
     for run in _runs(sorted(pieces)):
-        data = pool.submit(read_span, run.file, run.start, run.stop - run.start)
+        data = pool.submit(ask, read_span, run.file, run.start, run.stop - run.start)
         for number, offset, length in run.places:
             answers[number] = _cut(data, uris[number], offset - run.start, length)
     return [answers[number] for number in range(len(uris))]
+
+
+def _plainly(read: Callable[..., bytes], address: str, *further: int) -> bytes:
+    return read(address, *further)
 
 
 def _runs(pieces: Sequence[tuple[str, int, int, int]]) -> list[_Run]:

@@ -59,7 +59,8 @@ class ImageLoader:
     address does not answer count among them. labelled: whether every record has one label. processes: loaders like this
     one on this machine, which share its memory.
 
-    broken: (address, reason) of the images found unreadable so far; broken_index: their record numbers.
+    broken: (address, reason) of the images found unreadable so far; broken_index: their record numbers; silent: of
+    those whose address did not answer, where that is no error.
     Workers are forked for local data and started afresh for remote data, whose clients do not survive a fork. Close the
     loader, or use it in a `with`.
     """
@@ -80,6 +81,8 @@ class ImageLoader:
         self.records = records
         self.broken: list[tuple[str, str]] = []
         self.broken_index: list[int] = []
+        self.silent: set[int] = set()
+        self._known_broken: set[int] = set()
         self._workers, self._cache, self._max_broken, self._processes = workers, cache, max_broken, processes
         self._label_N = records.label_N if labelled else None
         self._reader = BatchReader(
@@ -158,14 +161,32 @@ class ImageLoader:
     def _raise_or_note(self, piece: Piece) -> None:
         if piece.error is not None:
             raise piece.error
+        self.silent.update(piece.silent)
         self._note_broken(piece.broken)
 
-    def _note_broken(self, broken: list[tuple[int, str, str]]) -> None:
-        known = set(self.broken_index) if broken else set()
+    def remember_broken(self, broken: Iterable[tuple[int, str, str]]) -> None:
+        """What was found before, by record number, in the place of what was found here."""
+        self.take_broken()
+        self._note_known(broken)
+
+    def take_broken(self) -> tuple[dict[int, str], set[int]]:
+        """(record number -> reason, silent ones) of what was found since the last call, to be forgotten here."""
+        found = {index: reason for index, (_, reason) in zip(self.broken_index, self.broken, strict=True)}
+        silent, self.silent = self.silent, set()
+        self.broken.clear()
+        self.broken_index.clear()
+        self._known_broken.clear()
+        return found, silent
+
+    def _note_known(self, broken: Iterable[tuple[int, str, str]]) -> None:
         for index, uri, reason in broken:
-            if index not in known:
+            if index not in self._known_broken:
+                self._known_broken.add(index)
                 self.broken.append((uri, reason))
                 self.broken_index.append(index)
+
+    def _note_broken(self, broken: list[tuple[int, str, str]]) -> None:
+        self._note_known(broken)
         if self._max_broken is None:
             return
         count, total = len(self.broken), len(self.records)

@@ -18,6 +18,7 @@ from kinsight.data.fetching import fetches
 from kinsight.data.one_image import read_image as read_image
 from kinsight.data.one_image import shown as shown
 from kinsight.data.records import Records
+from kinsight.data.silent_servers import SilentServers
 from kinsight.errors import KinsightError, StorageError
 from kinsight.specs.data import Augment, ImageSpec
 
@@ -26,14 +27,13 @@ Request = tuple[int, npt.NDArray[np.int64]]
 
 REMOTE_READS = 16  # requests in flight per process: latency, not the line, bounds small objects
 
-_NOBODY_ANSWERS = 16  # addresses of one request, all of them: it is not about the images then
-
 
 class Piece(NamedTuple):
     """One request answered.
 
     images_BCHW: uint8, of the images that could be read. index_B: their record numbers. broken: (record number,
-    address, reason) of the others. error: why the request could not be answered at all; it ends the run.
+    address, reason) of the others. error: why the request could not be answered at all; it ends the run. silent: those
+    of the broken ones whose address did not answer.
     """
 
     epoch: int
@@ -41,6 +41,7 @@ class Piece(NamedTuple):
     index_B: npt.NDArray[np.int64]
     broken: list[tuple[int, str, str]]
     error: KinsightError | None = None
+    silent: tuple[int, ...] = ()
 
 
 class EncodedImages(Protocol):
@@ -56,7 +57,8 @@ class BatchReader:
     """Turns requests into pieces; a dataset in torch's sense, whose items are batches.
 
     encoded: where to take the images' bytes from instead of their addresses. remote: whether reading waits for a
-    network. lenient: an address that does not answer breaks its image alone, unless none of a request's does.
+    network. lenient: an address that does not answer breaks its image alone, and servers that are silent for long are
+    not waited for again.
     """
 
     records: Records
@@ -67,6 +69,7 @@ class BatchReader:
     encoded: EncodedImages | None = None
     lenient: bool = False
     _pool: ThreadPoolExecutor | None = field(default=None, init=False, repr=False)
+    _servers: SilentServers | None = field(default=None, init=False, repr=False)
 
     def __getitem__(self, request: Request) -> Piece:
         """Reads, decodes and crops one batch. Never raises a KinsightError: it travels in the piece."""
@@ -91,21 +94,21 @@ class BatchReader:
         kept: list[int] = []
         broken: list[tuple[int, str, str]] = []
         uris = [self.records.uri(index) for index in index_B.tolist()]
-        silent: list[StorageError] = []
+        silent: list[int] = []
         for index, uri, choose, fetch in zip(index_B.tolist(), uris, choosers, self._fetch(index_B, uris), strict=True):
             try:
                 image_CHW = decode(fetch(), uri, choose, size=size, channels=channels)
             except BrokenImage as error:
                 broken.append((index, shown(uri), error.reason))
             except StorageError as error:
-                silent.append(error)
-                if not self.lenient or _NOBODY_ANSWERS <= len(silent) == len(index_B):
+                if not self.lenient:
                     raise
+                silent.append(index)
                 broken.append((index, shown(uri), error.message.removeprefix(f"{shown(uri)}: ")))
             else:
                 images_BHWC[len(kept)] = image_CHW.permute(1, 2, 0)
                 kept.append(len(kept) + len(broken))
-        return Piece(epoch, images_BHWC[: len(kept)].permute(0, 3, 1, 2), index_B[kept], broken)
+        return Piece(epoch, images_BHWC[: len(kept)].permute(0, 3, 1, 2), index_B[kept], broken, silent=tuple(silent))
 
     def _fetch(self, index_B: npt.NDArray[np.int64], uris: Sequence[str]) -> Sequence[Callable[[], bytes]]:
         """For each record a function that gives its bytes; remote ones are on their way at once."""
@@ -116,7 +119,8 @@ class BatchReader:
             return [lambda uri=uri: read_image(uri) for uri in uris]
         if self._pool is None:
             self._pool = ThreadPoolExecutor(REMOTE_READS, thread_name_prefix="kinsight-read")
-        return fetches(uris, self._pool)
+            self._servers = SilentServers() if self.lenient else None  # of this process: locks do not travel
+        return fetches(uris, self._pool, self._servers)
 
 
 def num_channels(image: ImageSpec) -> int:

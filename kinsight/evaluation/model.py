@@ -17,6 +17,7 @@ from kinsight.data.decode import square
 from kinsight.data.reading import num_channels, read_image
 from kinsight.errors import DataError, SpecError
 from kinsight.evaluation.decision import Decision
+from kinsight.evaluation.finite import refuse_not_finite
 from kinsight.models import Classifier, EmbeddingNet, build_backbone, load_bundle
 from kinsight.parallel.device import Arithmetic, choose_precision, pick_device
 from kinsight.specs.data import ImageSpec
@@ -59,7 +60,9 @@ class Model:
         _need_list(images)
         emb_ND = torch.empty(len(images), self.embedding_dim)
         for start, pixels_BCHW in self._batches(images, batch_size):
-            emb_ND[start : start + len(pixels_BCHW)] = self.vectors(pixels_BCHW, normalize=normalize)
+            emb_BD = self.vectors(pixels_BCHW, normalize=normalize)
+            refuse_not_finite(_names(start, emb_BD), emb_BD)
+            emb_ND[start : start + len(pixels_BCHW)] = emb_BD
         return emb_ND.numpy()
 
     def predict(
@@ -71,8 +74,12 @@ class Model:
         """
         _need_list(images)
         decision = self.need_decision()
-        parts = [self.logits(pixels_BCHW) for _, pixels_BCHW in self._batches(images, batch_size)]
-        return [answer for logit_BC in parts for answer in decision.answers(logit_BC, top_k=top_k)]
+        answers: list[dict[str, Any]] = []
+        for start, pixels_BCHW in self._batches(images, batch_size):
+            logit_BC = self.logits(pixels_BCHW)
+            refuse_not_finite(_names(start, logit_BC), logit_BC)
+            answers += decision.answers(logit_BC, top_k=top_k)
+        return answers
 
     def _batches(self, images: Sequence[Any], batch_size: int) -> Iterator[tuple[int, Tensor]]:
         for start in range(0, len(images), batch_size):
@@ -120,6 +127,10 @@ class Model:
             raise
         except Exception as error:  # PIL images are read late, and decoders raise nearly every type
             raise BrokenImage(name, " ".join(str(error).split()) or type(error).__name__) from error
+
+
+def _names(start: int, rows: Tensor) -> list[str]:
+    return [f"images[{start + offset}]" for offset in range(len(rows))]
 
 
 def _need_list(images: Any) -> None:

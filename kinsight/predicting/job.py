@@ -17,24 +17,28 @@ from kinsight.data.loader import Batch
 from kinsight.data.reading import shown
 from kinsight.errors import DataError, InterruptedRun, SpecError
 from kinsight.evaluation import Model, load
+from kinsight.evaluation.finite import NOT_FINITE, finite_rows
 from kinsight.evaluation.settings import printed_tree
 from kinsight.predicting.parts import Parts
+from kinsight.predicting.servers import Servers
 from kinsight.specs.load import of
 from kinsight.specs.predict import PredictSpec
 
 # What may differ between a job and its continuation: where and how it computes, not what.
-_MACHINE = ("job", "bundle", "input", "output", "batch_size", "workers", "save_seconds", "device", "precision", "lines")
-_NOT_FINITE = "the model gives numbers for it that are not finite"
+_MACHINE = (
+    "job", "bundle", "input", "image_column", "output", "batch_size", "workers", "save_seconds", "device", "precision",
+    "lines", "unreachable",
+)  # fmt: skip
 _NAMED = 5  # failed images in messages
 
 
 def predict(spec: PredictSpec | Mapping[str, Any], *, overwrite: bool = False) -> str:
     """Say what images show; the same as `kinsight predict`. Returns the output's address.
 
-    Images that fail have a line with `error`. A job that was killed is gone on with by the same call. overwrite:
+        Images that fail have a line with `error`. A job that was killed is gone on with by the same call. overwrite:
     replace what an earlier job left. Raises KinsightError: SpecError for an output in use, DataError for a bundle
-    without classifier and for lists that cannot be read, StorageError where nothing answers, InterruptedRun after
-    Ctrl-C.
+    without classifier and for lists that cannot be read, StorageError where servers stop answering, InterruptedRun
+    after Ctrl-C; what is answered by then is kept.
     """
     spec = of(PredictSpec, spec)
     parts = Parts(spec)
@@ -42,7 +46,7 @@ def predict(spec: PredictSpec | Mapping[str, Any], *, overwrite: bool = False) -
     _refuse_finished(parts.output, overwrite)
     folder.check_writable()
     model = _open(spec)
-    records = image_records(spec.input)
+    records = image_records(spec.input, image_column=spec.image_column)
     if not len(records):
         raise DataError("predict.no-images", "names no image", field="input", remedy="give images, folders or lists")
     parts.claim(_made_from(spec, model, records), overwrite)
@@ -100,8 +104,10 @@ class _Job:
 
     def __init__(self, spec: PredictSpec, model: Model, records: Records, parts: Parts) -> None:
         self.spec, self.model, self.records, self.parts = spec, model, records, parts
+        self.servers = Servers(records, parts.answered_N)
         self.waiting: list[dict[str, Any]] = []
-        self.failed: list[tuple[str, str]] = []
+        self.doubtful: list[dict[str, Any]] = []  # of silent servers, while it is open whether to go on
+        self.failed, self.named = parts.failed, list[tuple[str, str]]()  # how many, and the first of them here
 
     def run(self) -> None:
         try:
@@ -109,6 +115,7 @@ class _Job:
                 if self.parts.done:
                     task.skip_to(self.parts.done)
                 self._answer_all(task)
+                self._keep()
                 self._save()
         except KeyboardInterrupt:
             with suppress(KeyboardInterrupt):
@@ -119,6 +126,10 @@ class _Job:
                 field=f"output={self.spec.output}",
                 remedy="give the same command again to go on",
             ) from None
+        except BaseException:
+            with suppress(Exception):
+                self._save()
+            raise
         several = self.model.decision is not None and self.model.decision.several
         self.parts.publish(several=several)
         self._conclude()
@@ -129,34 +140,41 @@ class _Job:
         wanted = [np.arange(start, min(start + self.spec.batch_size, len(self.records))) for start in starts]
         loader = ImageLoader(self.records, self.model.image, workers=self.spec.workers, max_broken=None, labelled=False)
         with loader:
-            told = 0
             for index_B, batch in zip(wanted, loader.batches((0, index_B) for index_B in wanted), strict=True):
-                errors = dict(zip(loader.broken_index[told:], loader.broken[told:], strict=True))
-                told = len(loader.broken)
-                self._add(index_B, batch, {index: reason for index, (_, reason) in errors.items()})
-                task.advance(len(index_B), **({"failed": told} if told else {}))
+                errors, silent = loader.take_broken()
+                self._add(index_B, self._lines(index_B, batch, errors), silent)
+                task.advance(len(index_B), **({"failed": self.failed} if self.failed else {}))
                 if time.monotonic() - saved >= self.spec.save_seconds:
                     self._save()
                     saved = time.monotonic()
 
-    def _add(self, index_B: np.ndarray, batch: Batch, errors: dict[int, str]) -> None:
+    def _add(self, index_B: np.ndarray, lines: list[dict[str, Any]], silent: set[int]) -> None:
+        """Lines of silent servers wait until it is known whether they are to be kept, or asked for once more."""
+        self.doubtful += lines
+        reason = lines[-1].get("error", "")
+        if self.spec.unreachable == "skip" or self.servers.note(index_B, silent, reason):
+            self._keep()
+
+    def _keep(self) -> None:
+        failed = [(line["image"], line["error"]) for line in self.doubtful if "error" in line]
+        self.failed += len(failed)
+        self.named += failed[: max(0, _NAMED - len(self.named))]
+        self.waiting += self.doubtful
+        self.doubtful = []
+
+    def _lines(self, index_B: np.ndarray, batch: Batch, errors: dict[int, str]) -> list[dict[str, Any]]:
         found = dict(zip(batch.index_B.tolist(), self._answers(batch.images_BCHW), strict=True)) if len(batch) else {}
-        for index in index_B.tolist():
-            address = shown(self.records.uri(index))
-            if index in found:
-                answer = found[index]
-            else:
-                answer = {"error": errors[index]}
-            self.waiting.append({"image": address, **answer})
-            if "error" in answer:
-                self.failed.append((address, answer["error"]))
+        return [
+            {"image": shown(self.records.uri(index)), **(found[index] if index in found else {"error": errors[index]})}
+            for index in index_B.tolist()
+        ]
 
     def _answers(self, images_BCHW: Tensor) -> list[dict[str, Any]]:
         model, spec = self.model, self.spec
         with torch.inference_mode(), model.arithmetic.autocast():
             emb_BD = model.net(images_BCHW.to(model.device, non_blocking=True)).float()
             logit_BC = model.classifier(emb_BD).cpu() if model.classifier is not None else None
-        finite_B = emb_BD.isfinite().all(1).cpu()
+        finite_B = finite_rows(emb_BD, logit_BC)
         answers: list[dict[str, Any]] = [{} for _ in range(len(emb_BD))]
         if spec.answers != "features":
             assert logit_BC is not None, "a decision has been asked for"
@@ -164,10 +182,7 @@ class _Job:
         if spec.answers != "classes":
             for answer, row in zip(answers, emb_BD.cpu().tolist(), strict=True):
                 answer["feature"] = row
-        return [
-            answer if finite else {"error": _NOT_FINITE}
-            for answer, finite in zip(answers, finite_B.tolist(), strict=True)
-        ]
+        return [answer if finite else {"error": NOT_FINITE} for answer, finite in zip(answers, finite_B, strict=True)]
 
     def _save(self) -> None:
         answers, self.waiting = self.waiting, []  # first: Ctrl-C in between must not keep them twice
@@ -176,9 +191,9 @@ class _Job:
 
     def _conclude(self) -> None:
         count = self.parts.failed
-        for address, reason in self.failed[:_NAMED]:
+        for address, reason in self.named:
             progress.warn(f"{address}: {reason}")
-        if count > len(self.failed[:_NAMED]):
+        if count > len(self.named):
             progress.warn(f"{count:,} images have no answer in all, their lines say why (error)")
         answered, total = len(self.records) - count, len(self.records)
         progress.say(f"predicted   {answered:,} of {total:,} images in {self.parts.output}")

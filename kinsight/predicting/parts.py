@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -31,7 +32,9 @@ class _Part(NamedTuple):
 
 
 class Parts:
-    """The parts of one output. Made by `claim`. done: images answered; failed: those among them with an error."""
+    """The parts of one output. Made by `claim`. done: images answered; failed: those among them with an error.
+    answered_N: of those that an earlier job has done, whether they are without.
+    """
 
     def __init__(self, spec: PredictSpec) -> None:
         self._spec = spec
@@ -39,6 +42,7 @@ class Parts:
         self.folder = self.output.parent.child(f"{self.output.name}.parts")
         self._parts: list[_Part] = []
         self.failed = 0
+        self.answered_N = np.zeros(0, bool)
 
     @property
     def done(self) -> int:
@@ -51,8 +55,9 @@ class Parts:
         """
         job = self.folder.child(_JOB)
         if overwrite:
-            storage.remove_tree(self.folder)
+            storage.remove(job)  # first: what a kill leaves of the rest is then nobody's
         if not storage.exists(job):
+            storage.remove_tree(self.folder)  # parts of which nobody knows what they were made from
             storage.write_text(job, json.dumps(made_from))
             return
         if _content(storage.read_text(job)) != made_from:
@@ -63,7 +68,8 @@ class Parts:
                 remedy="choose another output, or --overwrite to begin anew",
             )
         self._parts = self._found()
-        self.failed = sum('"error":' in line and "error" in json.loads(line) for line in self._lines())
+        self.answered_N = np.array([not _is_error(line) for line in self._lines()], bool)
+        self.failed = int((~self.answered_N).sum())
 
     def add(self, answers: list[dict[str, Any]]) -> None:
         """Keep the answers of the next images, whole or not at all."""
@@ -111,6 +117,10 @@ class Parts:
 def _lines_of(text: str) -> list[str]:
     """At line breaks alone: names may hold other characters that Python takes for the end of a line."""
     return text.split("\n")[:-1]
+
+
+def _is_error(line: str) -> bool:
+    return '"error":' in line and "error" in json.loads(line)
 
 
 def _content(text: str) -> Any:

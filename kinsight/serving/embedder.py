@@ -21,7 +21,7 @@ class Overloaded(RunError):
 
 
 class Embedder:
-    """`embed` may be called from any thread; close it, or use it in a `with`.
+    """`vector` may be called from any thread; close it, or use it in a `with`.
 
     max_batch: images per forward pass. max_waiting: images that may wait for one. normalize: whether vectors get unit
     length.
@@ -34,10 +34,6 @@ class Embedder:
         self._waiting: queue.Queue[tuple[Tensor, Future[np.ndarray]] | None] = queue.Queue(max_waiting)
         self._thread = threading.Thread(target=self._run, name="kinsight-embed", daemon=True)
         self._thread.start()
-
-    def embed(self, data: bytes, name: str = "image") -> np.ndarray:
-        """The vector of an encoded image: float32 (D,). Raises BrokenImage, Overloaded."""
-        return self.vector(self.model.pixels(data, name))
 
     def vector(self, pixels_CHW: Tensor) -> np.ndarray:
         """The vector of an image as the network takes it: float32 (D,). Raises Overloaded."""

@@ -14,6 +14,7 @@ from kinsight.data.decode import pixel_count
 from kinsight.data.reading import shown
 from kinsight.errors import DataError, SpecError
 from kinsight.evaluation import load
+from kinsight.evaluation.finite import refuse_not_finite
 from kinsight.indexing import Index, parse_where
 from kinsight.serving.by_class import Preference, nearest_classes
 from kinsight.serving.current import CurrentIndex
@@ -82,7 +83,9 @@ class Engine:
         return self._current.index if self._current is not None else None
 
     def embed(self, data: bytes, clock: Clock) -> np.ndarray:
-        """The vector of an encoded image, as the index holds them. Raises BrokenImage, TooLarge, Overloaded."""
+        """The vector of an encoded image, as the index holds them. Raises BrokenImage, TooLarge, Overloaded, DataError
+        for one that is not finite.
+        """
         vector_D = self._vector(data, clock)
         if not self._unit:
             return vector_D
@@ -95,11 +98,14 @@ class Engine:
         vector_1D = torch.from_numpy(self._vector(data, clock))[None]
         with torch.inference_mode():
             logit_1C = classifier(vector_1D.to(self.model.device)).cpu()
+        refuse_not_finite(["image"], logit_1C)
         return next(decision.answers(logit_1C, top_k=top_k))
 
     def _vector(self, data: bytes, clock: Clock) -> np.ndarray:
         pixels_CHW = clock.measure("decode", lambda: self._decode(data))
-        return clock.measure("embed", lambda: self.embedder.vector(pixels_CHW))
+        vector_D = clock.measure("embed", lambda: self.embedder.vector(pixels_CHW))
+        refuse_not_finite(["image"], torch.from_numpy(vector_D)[None])
+        return vector_D
 
     def _decode(self, data: bytes) -> torch.Tensor:
         """A file of a few kilobytes may hold gigabytes of pixels: few of them, and few at once, bound the memory."""

@@ -17,6 +17,7 @@ class PredictSpec(Spec):
         description="images: files, folders, lists of addresses (.txt, .lst, .csv, .parquet, .manifest), TFRecords",
         json_schema_extra={"positional": True},
     )
+    image_column: str = Field(default="image", description="column of image paths in .csv and .parquet lists")
     bundle: str = Field(description="address of a model bundle (or of a run that holds one)")
     output: str = Field(description="address of the file: Parquet if it ends in .parquet, else a line for each image")
     lines: Literal["json", "address-json"] = Field(
@@ -38,6 +39,11 @@ class PredictSpec(Spec):
     )
     batch_size: int = Field(default=256, ge=1, description="images per forward pass")
     workers: int = Field(default=4, ge=0, le=256, description="processes that read and decode images")
+    unreachable: Literal["stop", "skip"] = Field(
+        default="stop",
+        description="addresses that do not answer, one after the other, on servers that did before or with no server "
+        "answering at all: stop, so that the same command goes on there later, or skip them as lines with an error",
+    )
     save_seconds: float = Field(default=30.0, gt=0, description="work that a kill may cost, in seconds")
     precision: Precision = Field(default="auto", description="auto: bf16 where the device is faster with it")
     device: Device = Field(default="auto", description="auto: CUDA, else MPS, else CPU")

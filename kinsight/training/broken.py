@@ -26,8 +26,7 @@ def put_back_broken(prepared: Prepared) -> None:
     if is_main():
         for purpose, loader in _loaders(prepared).items():
             found = prepared.training.broken.get(purpose, [])
-            loader.broken[:] = [(uri, reason) for _, uri, reason in found]
-            loader.broken_index[:] = [index for index, _, _ in found]
+            loader.remember_broken((index, uri, reason) for index, uri, reason in found)
 
 
 def _loaders(prepared: Prepared) -> dict[str, ImageLoader]:

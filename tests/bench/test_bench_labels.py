@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from kinsight.bench import labels
-from kinsight.errors import DataError
+from kinsight.errors import DataError, SpecError
 from kinsight.specs.bench_labels import BenchLabels
 
 
@@ -49,6 +49,15 @@ def test_mosaics_and_figures(pictures: Path) -> None:
     assert (folder / "asl-0/run.json").stat().st_mtime_ns == before
     with pytest.raises(DataError, match="mosaics of other settings"):
         labels.run(spec(pictures, filled=0.9))
+    for setting, value in (("epochs", 2), ("lr", 0.1)):
+        with pytest.raises(SpecError, match=rf"{setting}.*\n.*choose another output") as refused:
+            labels.run(spec(pictures, hidden=0.3, imbalance=4, **{setting: value}))
+        assert refused.value.field == f"output={wanted.output}"
+
+
+def test_what_cannot_be_measured_is_no_zero() -> None:
+    assert labels._cell([0.5, None]) == "-"
+    assert labels._cell([0.5, 0.7]).startswith("0.6000 ± 0.14")
 
 
 def test_no_pictures(tmp_path: Path) -> None:

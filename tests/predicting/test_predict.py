@@ -1,12 +1,16 @@
 """`kinsight predict`: what it takes, what it writes, and images that fail."""
 
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
-from servers import rclone_server, use
+from servers import Server, rclone_server, use, web_server
 from small_set import NAMES
 
 import kinsight
@@ -14,6 +18,7 @@ from kinsight.cli import main
 from kinsight.data.tfrecord.example import encode_example
 from kinsight.data.tfrecord.framing import frame
 from kinsight.errors import DataError, KinsightError, SpecError, StorageError
+from kinsight.predicting.parts import Parts
 
 FAST = {"workers": 0, "device": "cpu"}
 
@@ -205,6 +210,116 @@ def test_one_dead_web_address_breaks_its_line_alone_and_many_end_the_job(
     assert "error" in lines[1]
     with pytest.raises(StorageError):
         predicted(bundles["classification"], tmp_path / "more", *[dead] * 20)
+
+
+DEAD = "http://127.0.0.1:9"
+SHORT = {"KINSIGHT_STORAGE_TIMEOUT_S": "3"}
+
+
+def addresses(server: Server, pictures: Path, count: int) -> list[str]:
+    names = sorted(str(path.relative_to(pictures)) for path in pictures.glob("images/*/*.png"))
+    return [f"{server.url}/{names[number % len(names)]}?{number}" for number in range(count)]
+
+
+@pytest.fixture
+def web(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    for name, value in SHORT.items():
+        monkeypatch.setenv(name, value)
+    with web_server(pictures) as server:
+        yield server
+
+
+@pytest.mark.parametrize("first", ["alive", "dead"])
+def test_a_dead_server_beside_one_that_answers_is_lines_with_errors(
+    first: str, web: Server, pictures: Path, bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    alive, dead = addresses(web, pictures, 8), [f"{DEAD}/{number}.jpg" for number in range(40)]
+    given = [*dead, *alive] if first == "dead" else [*alive, *dead, *alive[:2]]
+    (tmp_path / "list.txt").write_text("\n".join(given) + "\n")
+    lines = predicted(bundles["classification"], tmp_path / "out", tmp_path / "list.txt", batch_size=16)
+    assert [line["image"] for line in lines] == [address.partition("?")[0] for address in given]
+    assert ["error" in line for line in lines] == [address.startswith(DEAD) for address in given]
+    assert "is not asked any more" in [line for line in lines if "error" in line][-1]["error"]
+
+
+def test_a_server_that_stops_answering_ends_the_job_and_costs_nothing(
+    web: Server, pictures: Path, bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = addresses(web, pictures, 48)
+    (tmp_path / "list.txt").write_text("\n".join(given) + "\n")
+    inner = Parts.add
+
+    def add(self: Parts, answers: list[dict]) -> None:
+        inner(self, answers)
+        web.stop()
+
+    monkeypatch.setattr(Parts, "add", add)
+    settings = {"batch_size": 16, "save_seconds": 1e-6}
+    with pytest.raises(StorageError, match=r"has stopped answering.*in a row") as stopped:
+        predicted(bundles["classification"], tmp_path / "out", tmp_path / "list.txt", **settings)
+    assert "the same command again" in str(stopped.value) and "--unreachable skip" in str(stopped.value)
+    monkeypatch.undo()
+    for name, value in SHORT.items():
+        monkeypatch.setenv(name, value)
+    kept = "".join(part.read_text() for part in (tmp_path / "out.parts").glob("part-*"))
+    assert kept.count("\n") == 16 and '"error"' not in kept
+    shutil.copytree(tmp_path / "out.parts", tmp_path / "other.parts")
+    skip = settings | {"unreachable": "skip"}
+    lines = predicted(bundles["classification"], tmp_path / "other", tmp_path / "list.txt", **skip)
+    assert ["error" in line for line in lines] == [False] * 16 + [True] * 32
+    web.start()
+    lines = predicted(bundles["classification"], tmp_path / "out", tmp_path / "list.txt", **settings)
+    assert len(lines) == 48 and not any("error" in line for line in lines)
+
+
+def test_a_continued_job_knows_which_servers_answered(
+    web: Server, pictures: Path, bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left is of a dead server alone, as when the job was killed in the middle of its addresses."""
+    given = [*addresses(web, pictures, 4), *[f"{DEAD}/{number}.jpg" for number in range(20)]]
+    (tmp_path / "list.txt").write_text("\n".join(given) + "\n")
+    inner = Parts.add
+
+    def add(self: Parts, answers: list[dict]) -> None:
+        inner(self, answers)
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(Parts, "add", add)
+    settings = {"batch_size": 4, "save_seconds": 1e-6}
+    with pytest.raises(RuntimeError, match="killed"):
+        predicted(bundles["classification"], tmp_path / "out", tmp_path / "list.txt", **settings)
+    monkeypatch.setattr(Parts, "add", inner)
+    lines = predicted(bundles["classification"], tmp_path / "out", tmp_path / "list.txt", **settings)
+    assert ["error" in line for line in lines] == [False] * 4 + [True] * 20
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_tables_with_another_column_of_images(
+    ending: str, pictures: Path, bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    table = pa.table({"number": ["7", "8"], "file": [f"{pictures}/images/{label}/0.png" for label in (3, 1)]})
+    listed = tmp_path / f"list.{ending}"
+    pq.write_table(table, listed) if ending == "parquet" else pa_csv.write_csv(table, listed)
+    with pytest.raises(DataError, match="has no column 'image'") as refused:
+        predicted(bundles["classification"], tmp_path / "out", listed)
+    assert refused.value.remedy == "set image_column to 'file', whose cells look like addresses of images"
+    lines = predicted(bundles["classification"], tmp_path / "out", listed, image_column="file")
+    assert [line["class"] for line in lines] == [3, 1]
+    with pytest.raises(SpecError, match=r"image_column=file: has no effect without a \.csv or \.parquet list"):
+        predicted(bundles["classification"], tmp_path / "other", pictures / "images/3", image_column="file")
+
+
+def test_numbers_that_are_not_finite_are_errors(pictures: Path, tmp_path: Path) -> None:
+    from classifier_bundles import make_classifier
+
+    image = pictures / "images/1/1.png"
+    for task in ("classification", "multilabel"):
+        bundle = make_classifier(tmp_path / task, task=task, sharpness=1e40)
+        (line,) = predicted(bundle, tmp_path / f"{task}.jsonl", image)
+        assert line == {"image": str(image), "error": "the model gives numbers for it that are not finite"}
+        with pytest.raises(DataError, match=r"images\[0\]: the model gives numbers for it that are not finite"):
+            kinsight.load(bundle, device="cpu").predict([image])
+        assert np.isfinite(kinsight.load(bundle, device="cpu").embed([image])).all()
 
 
 def test_web_addresses_cannot_be_written_to(bundles: dict[str, Path]) -> None:

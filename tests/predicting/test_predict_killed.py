@@ -90,6 +90,23 @@ def test_another_job_does_not_go_on_with_it(pictures: Path, bundles: dict[str, P
     kinsight.predict(settings | {"bundle": str(bundles["classification"])})  # another batch size is no other job
 
 
+def test_parts_without_the_job_they_belong_to_are_nobodys(
+    pictures: Path, bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    """As a kill leaves them while another job's are being removed."""
+    given = words(pictures, bundles["classification"], tmp_path / "out")
+    assert killed("after", "add", 2, signal.SIGKILL, *given).returncode == -signal.SIGKILL
+    (tmp_path / "out.parts/job.json").unlink()
+    other = words(pictures / "images/..", bundles["multilabel"], tmp_path / "out")
+    assert killed("after", "add", 1, signal.SIGKILL, *other).returncode == -signal.SIGKILL
+    assert len(list((tmp_path / "out.parts").glob("part-*"))) == 1
+    from kinsight.cli import main
+
+    assert main(other) == 0
+    lines = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+    assert len(lines) == 30 and all("predictions" in line for line in lines)
+
+
 def test_failed_images_are_counted_over_all_runs(
     pictures: Path, bundles: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,7 +19,7 @@ from classifier_bundles import make_classifier
 from small_set import NAMES, picture
 
 import kinsight
-from kinsight.models import write_calibration
+from kinsight.models import load_bundle, save_bundle, write_calibration
 from kinsight.serving.serve import in_background
 from kinsight.specs.serve import ServeSpec
 
@@ -107,6 +107,22 @@ def test_vectors_keep_their_length_of_one(served: tuple[str, Path]) -> None:
 def test_odd_bodies(served: tuple[str, Path], body: bytes, kind: str, status: int, code: str) -> None:
     found = post(f"{served[0]}/api/predict", body, kind)
     assert (found[0], found[1]["code"]) == (status, code)
+
+
+@pytest.mark.parametrize("broken", ["classifier", "network"])
+def test_numbers_that_are_not_finite_are_errors(broken: str, tmp_path: Path) -> None:
+    sharpness = 1e40 if broken == "classifier" else 12.0
+    bundle = make_classifier(tmp_path / "bundle", task="classification", sharpness=sharpness)
+    if broken == "network":
+        loaded = load_bundle(bundle)
+        for parameter in loaded.net.parameters():
+            parameter.data.mul_(1e30)
+        save_bundle(bundle, loaded.net, loaded.header, loaded.classifier)
+    with in_background(ServeSpec(bundle=str(bundle), port=0, precision="fp32")) as address:
+        status, found = post(f"{address}/v1/predict", encoded(0, 0))
+        assert (status, found["code"], found["field"]) == (422, "model.not-finite", "image")
+        status, found = post(f"{address}/v1/embed", encoded(0, 0))
+        assert (status, found.get("code")) == ((422, "model.not-finite") if broken == "network" else (200, None))
 
 
 def test_a_bundle_without_classifier_says_so(server: str) -> None:

@@ -284,6 +284,14 @@ def test_validation_labels_never_seen_in_training(single: Settings, image_folder
         ),
         ({"task": "multilabel", "loss.kind": "bce", "loss.positive_weight": "heavy"}, "expected a number above 0"),
         (
+            {"task": "classification", "long_tail.kind": "logit-adjustment", "sampler.kind": "class-balanced"},
+            "long_tail.kind=logit-adjustment and sampler.kind=class-balanced both",
+        ),
+        (
+            {"task": "multilabel", "long_tail.kind": "class-balanced", "sampler.kind": "class-balanced"},
+            "long_tail.kind=class-balanced and sampler.kind=class-balanced both",
+        ),
+        (
             {"schedule.kind": "step", "schedule.at": [2, 4], "schedule.learning_rates": [0.1]},
             "expected 2, one for each",
         ),
@@ -323,6 +331,20 @@ def test_top5_of_few_classes(single: Settings, many: Settings) -> None:
     plan = single | {"data.train.path": str(few), "data.validation.path": str(few), "validate.metric": "top5_accuracy"}
     with pytest.raises(SpecError, match="is always 1 with 4 classes"):
         train(spec_of(plan))
+
+
+def test_rare_labels_favoured_twice_are_told(many: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = many | {"epochs": 1, "loss.kind": "bce", "loss.positive-weight": "balanced"}
+    train(spec_of(plan | {"sampler.kind": "class-balanced"}))
+    assert "loss.positive_weight=balanced" in (said := capsys.readouterr().err) and "favoured twice" in said
+    train(spec_of(plan | {"output": f"{many['output']}-plain"}))
+    assert "favoured twice" not in capsys.readouterr().err
+
+
+def test_micro_map_is_measured_where_it_decides(many: Settings) -> None:
+    result = train(spec_of(many | {"epochs": 1, "validate.metric": "micro_map"}))
+    row = [row for row in rows(Path(many["output"])) if "exact_match" in row][-1]
+    assert row["micro_map"] == result.best
 
 
 def test_what_is_told(many: Settings, capsys: pytest.CaptureFixture[str]) -> None:
