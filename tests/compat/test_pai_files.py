@@ -47,6 +47,17 @@ def test_prediction(bucket: Path, tmp_path: Path, pai: Pai) -> None:
     assert len(json.loads(first.partition(",")[2])["feature"]) == 1024
 
 
+def test_a_model_path_without_a_model(bucket: Path, pai: Pai) -> None:
+    storage.write_text(f"oss://{BUCKET}/empty/bundle.json", "{}")
+    for place, code in ((f"oss://{BUCKET}/nothing", 1), (f"oss://{BUCKET}/empty", 3)):
+        done = pai(
+            "-name", "ev_predict_ext", f"-Dmodel_path={place}", "-Dmodel_type=classifier", "-Dbuckets=oss://{bucket_name}/",
+            f"-Dinput_oss_file=oss://{BUCKET}/list.txt", f"-Doutput_oss_file=oss://{BUCKET}/out.txt", "-Darn=x",
+        )  # fmt: skip
+        assert done.code == code, done.err
+        assert f"-Dmodel_path={place}: " in done.err
+
+
 def test_conversion_and_training_on_it(bucket: Path, tmp_path: Path, pai: Pai) -> None:
     """The documented conversion of a label file, then a training on its files with its label map."""
     options = (("Passport",), ("ID card",), ("Passport", "ID card"))

@@ -1,9 +1,10 @@
 """`-name ev_predict_ext`: a `predict` job whose lines are an image's address, a comma, and the answer as JSON."""
 
+from kinsight import storage
 from kinsight.compat.pai.machine import asked_of, machine_for
 from kinsight.compat.pai.words import PaiCommand
 from kinsight.compat.words import Words
-from kinsight.errors import SpecError
+from kinsight.errors import DataError, SpecError, StorageError
 from kinsight.models import load_header
 from kinsight.progress import warn
 from kinsight.specs.flags import check
@@ -67,12 +68,22 @@ def _model_type(command: PaiCommand) -> str:
         known = " or ".join(TASKS)
         what = f"{command.value['model_type']!r}: expected {known}; reading text is out of reach here"
         raise SpecError("pai.model-type", what, field="-Dmodel_type")
-    task = load_header(command.value["model_path"]).task
+    task = _task(command)
     fitting = next((name for name, each in TASKS.items() if each == task), "feature_extractor")
     if TASKS[kind] not in (task, None):
         what = f"{kind}: the model was trained for {task}"
         raise SpecError("pai.model-type", what, field="-Dmodel_type", remedy=f"write -Dmodel_type={fitting}")
     return kind
+
+
+def _task(command: PaiCommand) -> str:
+    """What the model was trained for. Raises StorageError and DataError that name the parameter."""
+    try:
+        return load_header(command.value["model_path"]).task
+    except (StorageError, DataError) as error:
+        remedy = error.remedy or "give the address of a model bundle, or of a run that holds one"
+        place = f"-Dmodel_path={storage.Address.parse(command.value['model_path'])}"
+        raise type(error)(error.code, error.message, field=place, remedy=remedy) from error
 
 
 def _number(command: PaiCommand, name: str, default: int, low: int) -> int:
