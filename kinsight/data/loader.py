@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from kinsight.data.cache import BytesCache, OnFilled, PixelCache
+from kinsight.data.processes import without_main
 from kinsight.data.reading import BatchReader, Piece, Request, any_remote
 from kinsight.data.records import Records
 from kinsight.errors import DataError, RunError
@@ -258,7 +259,7 @@ class _Pool:
     def run(self, requests: Iterable[Request]) -> Iterator[Piece]:
         self._requests.source = requests
         try:
-            with _undisturbed(), _without_main():
+            with _undisturbed(), without_main():
                 pieces = iter(self._loader)
             yield from pieces
         except RuntimeError as error:
@@ -325,21 +326,6 @@ def _undisturbed() -> Iterator[None]:
     finally:
         if masked is not None:
             signal.pthread_sigmask(signal.SIG_SETMASK, masked)
-
-
-@contextmanager
-def _without_main() -> Iterator[None]:
-    """Processes started within do not import the user's script again: readers need nothing of it, and a script without
-    `if __name__ == "__main__"` would start its work in each of them.
-    """
-    main = sys.modules["__main__"]
-    hidden = {name: vars(main)[name] for name in ("__file__", "__spec__") if vars(main).get(name) is not None}
-    for name in hidden:
-        setattr(main, name, None)
-    try:
-        yield
-    finally:
-        vars(main).update(hidden)
 
 
 def _can_fork() -> bool:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,11 +67,27 @@ def _windowed(
     with warnings.catch_warnings():  # the children touch nothing that the parent's threads hold
         warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
         for block in blocks:
-            waiting.append(pool.submit(_answer, work, block))
+            with without_main():
+                waiting.append(pool.submit(_answer, work, block))
             if len(waiting) >= ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+@contextmanager
+def without_main() -> Iterator[None]:
+    """Processes started within do not import the user's script again: readers need nothing of it, and a script without
+    `if __name__ == "__main__"` would start its work in each of them.
+    """
+    main = sys.modules["__main__"]
+    hidden = {name: vars(main)[name] for name in ("__file__", "__spec__") if vars(main).get(name) is not None}
+    for name in hidden:
+        setattr(main, name, None)
+    try:
+        yield
+    finally:
+        vars(main).update(hidden)
 
 
 def _begin(records: Records) -> None:

@@ -1,6 +1,8 @@
 """What --overwrite takes away: all that an earlier job left, and nothing else."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,13 @@ from kinsight.converting import convert
 from kinsight.data import read_records
 from kinsight.errors import SpecError
 from kinsight.specs.data import ImageList, TFRecord
+
+SCRIPT = """
+import sys
+from kinsight.converting import convert
+print("started")
+convert({"data": {"path": sys.argv[1]}, "output": sys.argv[2], "workers": 2, "per_file": 10})
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +95,11 @@ def test_local_images_to_an_object_store_by_processes(tmp_path, monkeypatch):
         assert methods == ["spawn"]
         assert json.loads(storage.read_text(f"{out}/convert.json"))["train"]["images"] == 30
         assert len(read_records(TFRecord(path=f"{out}/train_*.tfrecord"))) == 30
+        (tmp_path / "script.py").write_text(SCRIPT)  # without a main guard
+        words = [sys.executable, str(tmp_path / "script.py"), data["path"], f"s3://{server.bucket}/by-script"]
+        run = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
+        assert run.returncode == 0, run.stderr
+        assert run.stdout.split() == ["started"]
         storage.close_clients()
     convert({"data": data, "output": str(tmp_path / "out"), "workers": 2, "per_file": 10})
     assert methods[-1] in ("fork", "spawn") and len(methods) == 2
