@@ -11,6 +11,7 @@ from index_cases import KINDS, METRICS, built, grouped, queries, store
 from kinsight.cli import main
 from kinsight.errors import DataError, RunError, SpecError
 from kinsight.indexing import Index, add, build, delete, info
+from kinsight.indexing.items import Items
 from kinsight.indexing.lock import writing
 from kinsight.neighbors import topk
 from kinsight.storage import Address
@@ -310,3 +311,15 @@ def test_labels_of_many_kinds(tmp_path):
     labels = pa.chunked_array([pa.array([[], [0], [2, 1], [7]], pa.list_(pa.int32()))])
     assert label_names(labels, ("a", "b | c", "ü")).to_pylist() == ["", "a", "ü | b | c", "7"]
     assert label_names(labels, ()).to_pylist() == ["", "0", "2 | 1", "7"]
+
+
+def test_addresses_are_compared_and_nothing_else_is_read(tmp_path, monkeypatch, capsys):
+    emb = store(tmp_path / "emb", grouped(900), extra={"text": ["x" * 100] * 900})
+    build({"embeddings": str(emb), "output": str(tmp_path / "index"), "columns": ["text"]})
+    delete({"index": str(tmp_path / "index"), "ids": ["1"]})
+    more = store(tmp_path / "more", grouped(3), extra={"text": ["y"] * 3})  # of the addresses of the first three
+    taken, take = [], Items.take
+    monkeypatch.setattr(Items, "take", lambda self, row_N: taken.append(len(row_N)) or take(self, row_N))
+    add({"index": str(tmp_path / "index"), "embeddings": str(more)})
+    assert "2 of the 3 items have addresses that are in the index already" in capsys.readouterr().err
+    assert max(taken) < 10
