@@ -10,7 +10,7 @@ from kinsight import storage
 from kinsight.data import ImageLoader, read_records
 from kinsight.data.one_image import read_image
 from kinsight.data.tfrecord import Keys, encode_example, find_shards, frame, index_shards
-from kinsight.errors import DataError, StorageError
+from kinsight.errors import DataError, SpecError, StorageError
 from kinsight.specs.data import ImageSpec, TFRecord
 
 
@@ -121,9 +121,13 @@ def test_own_keys(tmp_path):
 def test_label_maps(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     path = write_shard(tmp_path / "a.tfrecord", [example(0, [2], ["ignored"]), example(1, [1], ["ignored"])])
-    for label_offset in (1,) if text == "cat\nDog\n" else (0, 1):
-        records = read(path, label_map=str(tmp_path / name), num_classes=2, label_offset=label_offset)
-        assert records.class_names == ("cat", "Dog") and labels_of(records) == [[1], [0]] and not records.notes
+    numbered = text != "cat\nDog\n"
+    label_offset = 0 if numbered else 1
+    records = read(path, label_map=str(tmp_path / name), num_classes=2, label_offset=label_offset)
+    assert records.class_names == ("cat", "Dog") and labels_of(records) == [[1], [0]] and not records.notes
+    if numbered:
+        with pytest.raises(SpecError, match="label_offset=1: has no effect"):
+            read(path, label_map=str(tmp_path / name), num_classes=2, label_offset=1)
 
 
 def test_label_maps_with_gaps(tmp_path):

@@ -123,7 +123,7 @@ def beside(row: dict[str, Any], peer: dict[str, Any]) -> float:
 def settings_text(row: dict[str, Any]) -> str:
     """Settings of a build and a search in a few words."""
     build = row["build"].get("factory") or " ".join(
-        f"{key} {value}" for key, value in row["build"].items() if key != "rows"
+        f"{key} {'all' if value is None else value}" for key, value in row["build"].items() if key != "rows"
     )
     knob = " ".join(f"{key} {value}" for key, value in row["knob"].items())
     return f"{build}; effort {row['effort']} {knob}".strip()

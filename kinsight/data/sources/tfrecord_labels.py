@@ -10,7 +10,7 @@ from kinsight.data.arrow import pc
 from kinsight.data.labels import LabelKind, are_numbers
 from kinsight.data.sources.parsed import strings
 from kinsight.data.tfrecord.label_map import own_classes, read_label_map
-from kinsight.errors import DataError
+from kinsight.errors import DataError, SpecError
 from kinsight.specs.data import TFRecord
 
 
@@ -64,10 +64,23 @@ class Named:
     notes: tuple[str, ...] = ()
 
 
+def _name_of(label_map: str, label_offset: int) -> dict[int, str]:
+    """The label map. Raises SpecError for an offset beside a map that has the numbers."""
+    name_of = read_label_map(label_map, label_offset)
+    if label_offset and name_of == read_label_map(label_map, 0):
+        raise SpecError(
+            "spec.no-effect",
+            f"has no effect: the label map {label_map} says which number each name has",
+            field=f"label_offset={label_offset}",
+            remedy="leave it out",
+        )
+    return name_of
+
+
 def named_labels(found: FoundLabels, source: TFRecord, asked: Asked) -> Named:
     """The labels as texts. Raises DataError for numbers without a name, below the first, or of unknown meaning."""
     if source.label_map is not None:
-        name_of = read_label_map(source.label_map, source.label_offset)
+        name_of = _name_of(source.label_map, source.label_offset)
         classes, remark = own_classes(name_of, asked.num_classes, f"label_map={source.label_map}")
         label_M = found.text_M
         if label_M is None:
