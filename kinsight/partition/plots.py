@@ -17,6 +17,8 @@ COLORS = ("#2563c9", "#c9782b", "#1a9452", "#8b46b8", "#b83a4b", "#2a8f9e", "#7a
 GREYS = ("#1f2430", "#8b93a1", "#b98f5a", "#5f7f9c", "#b9bfc9")
 """Of baselines."""
 _MARKERS = "ovsD^"
+_FEW_TICKS = 4
+_TICK_APART = 0.045  # of the scale: nearer to each other their numbers touch
 _MISSED = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 
 
@@ -90,10 +92,8 @@ def _scales(axes: "Axes", lines: Sequence[Series]) -> None:
     axes.set_xscale("log")
     axes.set_yscale("function", functions=(_up, _down))
     recall = np.concatenate([np.asarray(line.recall_P, float) for line in lines] or [np.zeros(1)])
-    low = float(recall.min()) if len(recall) else 0.0
-    shown = [miss for miss in _MISSED if 1 - miss > low]
-    ticks = [1 - miss for miss in (shown or _MISSED)]
-    axes.set_ylim(max(low - 0.02, 0.0), 1 - 0.8 * _MISSED[-1])
+    bottom, top, ticks = _heights(float(recall.min()), float(recall.max())) if len(recall) else _heights(0.0, 1.0)
+    axes.set_ylim(bottom, top)
     axes.set_yticks(ticks, [f"{tick:.3g}{'+' * (tick == 1 - _MISSED[-1])}" for tick in ticks])
     axes.minorticks_off()
     shown_P = [np.asarray(line.scanned_P[: _last(line) + 1], float) for line in lines]
@@ -103,6 +103,25 @@ def _scales(axes: "Axes", lines: Sequence[Series]) -> None:
     while len(near) > 8:
         near = near[::2]
     axes.set_xticks(near, [f"{100 * mark:.3g} %" for mark in near])
+
+
+def _heights(low: float, high: float) -> tuple[float, float, list[float]]:
+    """Where the scale of recalls begins, where it ends, a little above the highest, and its ticks between."""
+    from matplotlib.ticker import MaxNLocator
+
+    bottom = max(low - 0.02, 0.0)
+    first, last = (float(_up(np.array(each))) for each in (bottom, high))
+    last = min(max(last, first + 0.004) + 0.05 * (last - first), float(_up(np.array(1 - 0.8 * _MISSED[-1]))))
+    top = float(_down(np.array(last)))
+    usual = [1 - miss for miss in _MISSED] + [0.4, 0.3, 0.2, 0.1, 0.0]
+    found = [each for each in usual if bottom <= each <= top]
+    if len(found) < _FEW_TICKS:
+        found = [float(each) for each in MaxNLocator(6).tick_values(bottom, top)[::-1] if bottom <= each <= top]
+    ticks: list[float] = []
+    for each in sorted(found, reverse=True):
+        if not ticks or _up(np.array(ticks[-1])) - _up(np.array(each)) >= _TICK_APART * (last - first):
+            ticks.append(each)
+    return bottom, top, ticks
 
 
 def _up(recall: np.ndarray) -> np.ndarray:
