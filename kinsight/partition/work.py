@@ -1,14 +1,13 @@
 """What a partition's learning has done so far, kept beside its output, so that it goes on from there."""
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from kinsight import storage
@@ -121,13 +120,8 @@ class Work:
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """The file holds them afterwards, or what it held before. Raises StorageError."""
-    with storage.open_write(path) as file:
-        try:
-            # by name: as bytes they would be in memory twice
-            save_file({name: each.detach().cpu().contiguous() for name, each in tensors.items()}, file.name, metadata)
-        except SafetensorError as error:
-            number = re.search(r"os error (\d+)", str(error))
-            raise storage.local_error(OSError(int(number[1]) if number else 0, str(error)), path) from None
+    plain = {name: each.detach().cpu().contiguous() for name, each in tensors.items()}
+    storage.write_bytes(path, save(plain, metadata))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -1,5 +1,6 @@
 """What a learning goes on from: killed while it is written, without room, damaged."""
 
+import os
 import resource
 import shutil
 from collections.abc import Iterator
@@ -10,7 +11,6 @@ import torch
 
 from kinsight import storage
 from kinsight.errors import StorageError
-from kinsight.partition import work
 from kinsight.partition.fit import FitState
 from kinsight.partition.work import Work
 
@@ -42,7 +42,7 @@ def test_killed_after_any_write_of_the_next_it_is_the_last_or_the_next(
 ) -> None:
     """Each state of the folder that a kill could leave holds a training to go on from."""
     kept.keep_fit(state(1))
-    seen, writing = [], work.save_file
+    seen, flushed, moved = [], os.fsync, Path.replace
 
     def look() -> None:
         copy = tmp_path / f"moment-{len(seen)}"
@@ -51,22 +51,20 @@ def test_killed_after_any_write_of_the_next_it_is_the_last_or_the_next(
             found = Work(output, {"lists": 4}, overwrite=False).fit_state()
         seen.append(found.epoch if found is not None else None)
 
-    def write_and_look(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None) -> None:
+    def flush_and_look(descriptor: int) -> None:
+        flushed(descriptor)
         look()
-        writing(tensors, path, metadata)
-        look()
-
-    moved = Path.replace
 
     def move_and_look(self: Path, target: Path) -> Path:
+        look()
         found = moved(self, target)
         look()
         return found
 
-    monkeypatch.setattr(work, "save_file", write_and_look)
+    monkeypatch.setattr(os, "fsync", flush_and_look)  # of the file, and then of the folder
     monkeypatch.setattr(Path, "replace", move_and_look)
     kept.keep_fit(state(2))
-    assert seen == [1, 1, 2]
+    assert seen == [1, 1, 2, 2]
 
 
 def test_a_damaged_file_counts_as_not_there(kept: Work, capsys: pytest.CaptureFixture[str]) -> None:
