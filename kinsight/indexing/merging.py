@@ -179,6 +179,9 @@ def _as_built(header: IndexHeader) -> IndexKind:
         given = {name: value for name, value in header.structure.items() if value is not None} | {"kind": header.kind}
         if given.get("recall") is not None:
             given = {name: value for name, value in given.items() if name not in _FOUND}
+    copies = given.get("copies")
+    if isinstance(copies, dict) and not copies.get("budget"):  # without copies no rule counts, default then or not
+        given = {name: value for name, value in given.items() if name != "copies"}
     return lenient(TypeAdapter(IndexKind).validate_python, given)
 
 

@@ -81,9 +81,9 @@ class CopiesSpec(Spec):
     """Vectors put into further lists, so that a search finds its neighbours in fewer of them."""
 
     rule: Literal["misses", "ratio", "probability", "soar", "air"] = Field(
-        default="misses",
-        description="which vectors: those that searches by their neighbours miss; by the ratio of distances (IVFast); "
-        "by the router's probability; by residuals at right angles (SOAR) or opposed (AIR)",
+        default="air",
+        description="which vectors: by residuals opposed to the first (AIR) or at right angles to it (SOAR); by the "
+        "ratio of distances (IVFast); by the router's probability; those that searches by their neighbours miss",
     )
     budget: float = Field(
         default=0.0,
@@ -95,12 +95,15 @@ class CopiesSpec(Spec):
     @model_validator(mode="after")
     def _possible(self) -> "CopiesSpec":
         if self.rule in ("soar", "air") and self.budget > 1:
-            raise ValueError(f"copies.budget={self.budget:g}: {self.rule} gives each vector one further list")
+            raise ValueError(
+                f"copies.budget={self.budget:g}: {self.rule} gives each vector one further list; lower it to 1, or "
+                "give copies.rule ratio"
+            )
         return self
 
     @model_validator(mode="after")
     def _some(self) -> "CopiesSpec":
-        if self.rule != "misses" and not self.budget:
+        if self.rule != CopiesSpec.model_fields["rule"].default and not self.budget:
             raise ValueError("copies.rule has no effect: copies.budget is 0")
         return self
 

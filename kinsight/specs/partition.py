@@ -151,7 +151,7 @@ class PartitionEvaluateSpec(Spec):
         description="rows of `truth` are those of the query's object, in no order, and not its nearest ones",
     )
     copies: list[Literal["misses", "ratio", "probability", "soar", "air"]] = Field(
-        default=["misses"],
+        default=["air"],
         min_length=1,
         description="rules by which vectors are put into further lists, as `copies.rule` of an index",
     )
@@ -189,5 +189,8 @@ class PartitionEvaluateSpec(Spec):
             _refuse_idle(self, ("sample",), "", "only the rule misses looks at neighbours")
         for rule in ("soar", "air"):
             if rule in self.copies and max(self.budgets) > 1:
-                raise ValueError(f"budgets={max(self.budgets):g}: {rule} gives each vector one further list")
+                raise ValueError(
+                    f"budgets={max(self.budgets):g}: {rule} gives each vector one further list; lower it to 1, or give "
+                    "copies ratio"
+                )
         return self

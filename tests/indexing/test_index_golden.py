@@ -63,3 +63,10 @@ def test_an_index_that_does_not_say_how_it_was_built():
     assert isinstance(given, LearnedIndex) and (given.nprobe, given.refine, given.copies.budget) == (4, 50, 0.5)
     found = _as_built(header.model_copy(update={"structure": sought}))
     assert isinstance(found, LearnedIndex) and (found.recall, found.nprobe, found.copies.budget) == (0.9, None, 0)
+
+
+def test_a_rule_without_copies_that_was_the_default_once():
+    header = read_header(Address.parse(str(_GOLDEN / "learned-v2")))
+    spec = {"index": header.spec["index"] | {"copies": {"rule": "misses", "budget": 0.0}}}
+    found = _as_built(header.model_copy(update={"spec": spec}))
+    assert isinstance(found, LearnedIndex) and found.copies.budget == 0

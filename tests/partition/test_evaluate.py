@@ -166,7 +166,7 @@ def test_the_command_line(spec: dict[str, Any], capsys: pytest.CaptureFixture[st
     words = [spec["partition"], "--base", spec["base"], "--queries", spec["queries"], "--budgets", "0,0.5"]
     assert main(["partition", "evaluate", *words]) == 0
     out = capsys.readouterr().out
-    assert "copies: misses 0.5" in out and "k-means, 48 lists" in out and "…" not in out
+    assert "copies: air 0.5" in out and "k-means, 48 lists" in out and "…" not in out
     assert main(["partition", "evaluate", *words]) == 2
     assert main(["partition", "evaluate", *words, "--overwrite"]) == 0
     assert main(["partition", spec["base"], "--output", spec["partition"]]) == 2  # the job `partition` itself
@@ -188,7 +188,7 @@ def test_vectors_that_are_gone(spec: dict[str, Any], tmp_path: Path, capsys: pyt
         ({"identity": True}, None, SpecError, "truth is needed"),
         ({"probes": [33]}, None, SpecError, "there are 32 lists"),
         ({"budgets": [-1]}, None, SpecError, "budgets"),
-        ({"copies": ["air"]}, None, SpecError, "copies=.*has no effect: .*makes no copies"),
+        ({"copies": ["ratio"]}, None, SpecError, "copies=.*has no effect: .*makes no copies"),
         ({"vectors": "learn.npy"}, None, SpecError, "vectors=learn.npy: has no effect"),
         ({"sample": 500}, None, SpecError, "sample=500: has no effect"),
         ({"budgets": [0.5], "copies": ["air"], "sample": 500}, None, SpecError, "only the rule misses looks at"),
