@@ -48,11 +48,12 @@ def number_labels(
     num_classes: int | None = None,
     own_vocabulary: bool = False,
     where: Callable[[int], str],
+    count_T: np.ndarray | None = None,
 ) -> Numbering:
     """Number the distinct labels `texts`, which stand in order of first appearance.
 
     classes: names in the order of their numbers. num_classes: the number that must suffice. own_vocabulary: neither
-    applies, these labels stand for themselves. where: place of the first record with label `texts[t]`.
+    applies, these labels stand for themselves. where: place of the first record with label `texts[t]`. count_T: how many records have it.
     Raises DataError naming that place, SpecError if `classes` and `num_classes` disagree.
     """
     if own_vocabulary:
@@ -66,7 +67,7 @@ def number_labels(
                 field="data.num_classes",
                 remedy="leave num_classes out: the class list decides",
             )
-        return _by_class_list(texts, value_T, classes, where)
+        return _by_class_list(texts, value_T, classes, where, count_T)
     if value_T is None:
         return _by_name(texts, num_classes, where, kind)
     return _by_integer(value_T, num_classes, where, identifiers=kind == "id")
@@ -96,7 +97,11 @@ def _integers(texts: Sequence[str]) -> np.ndarray | None:
 
 
 def _by_class_list(
-    texts: Sequence[str], value_T: np.ndarray | None, classes: Sequence[str], where: Callable[[int], str]
+    texts: Sequence[str],
+    value_T: np.ndarray | None,
+    classes: Sequence[str],
+    where: Callable[[int], str],
+    count_T: np.ndarray | None,
 ) -> Numbering:
     number_of = {name: number for number, name in enumerate(classes)}
     number_T = np.array([number_of.get(text, -1) for text in texts], np.int32)
@@ -108,7 +113,9 @@ def _by_class_list(
         _refuse_beyond(value_T, len(classes), "the class list", where)
         return Numbering(value_T.astype(np.int32), tuple(classes))
     if unknown.size:
-        raise _unknown_label(texts[int(unknown[0])], classes, where(int(unknown[0])))
+        first = int(unknown[0])
+        rows = int(count_T[first]) if count_T is not None else 0
+        raise _unknown_label(texts[first], classes, where(first), rows)
     return Numbering(number_T, tuple(classes))
 
 
@@ -187,12 +194,13 @@ def _too_many(text: str, num_found: int, num_classes: int, place: str) -> DataEr
     )
 
 
-def _unknown_label(text: str, classes: Sequence[str], place: str) -> DataError:
+def _unknown_label(text: str, classes: Sequence[str], place: str, rows: int) -> DataError:
     near = difflib.get_close_matches(text, classes, n=1, cutoff=0.5)
     hint = f"; the nearest class is {near[0]!r}" if near else f"; the first classes are {', '.join(classes[:3])}"
+    often = f" ({rows:,} such rows)" if rows > 1 else ""
     return DataError(
         "data.label-unknown",
-        f"label {text!r} is not among the {len(classes)} classes{hint}",
+        f"label {text!r}{often} is not among the {len(classes)} classes{hint}",
         field=place,
         remedy="mend the label, or add it to the class list",
     )

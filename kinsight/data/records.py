@@ -200,15 +200,16 @@ class Records:
         return name in self.table.column_names
 
     def _not_single(self, i: int, num_odd: int) -> DataError:
-        labels = self.labels(i)
-        more = f"; so have {num_odd - 1} more images" if num_odd > 1 else ""
-        names = ", ".join(self.class_names[label] for label in labels[:5])
-        return DataError(
-            "data.label-count",
-            f"has {len(labels)} labels{f' ({names})' if names else ''} where exactly one is needed{more}",
-            field=self.place(i),
-            remedy="give each image one label",
-        )
+        names = [self.class_names[label] for label in self.labels(i)]
+        return not_single(names, num_odd, self.place(i), "give each image one label")
+
+
+def not_single(names: Sequence[str], num_odd: int, place: str, remedy: str) -> DataError:
+    """An image that shows `names` where one is needed; num_odd: how many images there are like it."""
+    more = f"; so have {num_odd - 1} more images" if num_odd > 1 else ""
+    told = f" ({', '.join(names[:5])})" if names else ""
+    what = f"has {len(names)} labels{told} where exactly one is needed{more}"
+    return DataError("data.label-count", what, field=place, remedy=remedy)
 
 
 def _blocks(column: pa.ChunkedArray) -> Iterator[pa.Array]:

@@ -60,7 +60,8 @@ class Scored:
 def read_for(decision: Decision, source: Source, *, field: str = "data") -> Records:
     """Labelled images by the model's own classes. Raises DataError: unknown classes, images without the one label that
     `classification` needs, no label at all."""
-    records = read_records(source, classes=decision.class_names, learned=True, labelled=not decision.several)
+    one = not decision.several
+    records = read_records(source, classes=decision.class_names, learned=True, labelled=one, single=one)
     require_images(records, source, field=field)
     for note in records.notes:
         progress.warn(note)
@@ -188,7 +189,8 @@ def _several(
     known: dict[str, Any],
     counts: dict[str, int],
 ) -> Classified:
-    """Thresholds are chosen on probabilities by the temperature that goes into the bundle with them.
+    """Thresholds are chosen on probabilities by the temperature that the bundle has with them: the one found here, but
+    for one at its bound, which is not kept.
 
     Probabilities are as large as the logits, so that they are made one after the other.
     """
@@ -198,9 +200,12 @@ def _several(
     sure = raw = reliability(probability_NC, target_NC)
     del probability_NC
     probability_NC = probabilities(found.logit_NC, several=True, temperature=fitted)
+    calibrated = reliability(probability_NC, target_NC)
+    if known["fitted"].at_bound:
+        del probability_NC
+        probability_NC = decision.probabilities(found.logit_NC)
     chosen = choose_thresholds(probability_NC, target_NC, precision=wanted.precision)
     at_chosen = threshold_metrics(probability_NC, target_NC, chosen.threshold_C)
-    calibrated = reliability(probability_NC, target_NC)
     del probability_NC
     if decision.temperature is not None:
         raw = reliability(probabilities(found.logit_NC, several=True), target_NC)

@@ -34,7 +34,8 @@ def print_class_metrics(spec: EvaluateSpec, metrics: Mapping[str, Any]) -> None:
     table = _table(("metric", "value", f"{100 * spec.confidence:g} % interval"))
     for name, value in metrics.items():
         if not name.endswith((".low", ".high")):
-            table.add_row(name, _value(value), _interval(metrics, name))
+            shown = "calibrated/temperature" if name == "temperature" else name  # found here, not the model's own
+            table.add_row(shown, _value(value), _interval(metrics, name))
     Console(highlight=False).print(table)
     progress.say(f"written to  {spec.output}")
 

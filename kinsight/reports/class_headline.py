@@ -113,6 +113,11 @@ def _note(found: Classified) -> str:
             text += f" Of {unknown:,} pairs of image and label nobody knows the truth: they count nowhere."
         if found.metrics["labels"] < len(found.class_names):
             text += " Labels that no image shows are in no mean."
+    if found.fitted.at_bound:
+        text += (
+            f" The temperature that these images ask for is at its bound of {found.fitted.temperature:g}, so that it is "
+            "not kept: the probabilities say little of how sure the model is."
+        )
     if found.kept_here:
         text += _chosen_here(found)
     if any(name.endswith(".low") for name in found.metrics):
@@ -126,8 +131,9 @@ def _note(found: Classified) -> str:
 def _chosen_here(found: Classified) -> str:
     if found.several is None:
         return " The model's temperature was found on these very images; the numbers are without it unless they say so."
+    what = "thresholds" if found.temperature is None else "temperature and thresholds"
     return (
-        " The model's temperature and thresholds were chosen on these very images, which flatters the numbers that say "
+        f" The model's {what} were chosen on these very images, which flatters the numbers that say "
         "so, and the mistakes on this page. The others are without them: a label is said from a probability of 50 % "
         "on, as in the validations of the training."
     )

@@ -32,8 +32,8 @@ class Classified:
     one, several: all results, of one class an image or of several labels; the other is None. threshold_C: what labels
     were predicted by (several). chosen, at_chosen: thresholds found on these images, and the results at them.
     reliability, calibrated: as the model is, and with the temperature found on these images; fitted: that. raw: without
-    any temperature, where the model has one. kept_here: the model's temperature and thresholds are what these very
-    images have chosen, and `metrics` are without them but for those that say so.
+    any temperature, where the model has one. kept_here: the model's temperature, but for one at its bound, and its
+    thresholds are what these very images have chosen, and `metrics` are without them but for those that say so.
     each_class, num_pictures: what is shown. seed: of what is drawn for the page.
     """
 
@@ -77,10 +77,11 @@ class Classified:
         return not torch.allclose(self.chosen.threshold_C, self.threshold_C, atol=1e-4)
 
     def kept(self) -> "Classified":
-        """The same once the model, which had neither, has the temperature and the thresholds found here."""
+        """The same once the model, which had neither, has what was found here: a temperature within its bounds, thresholds."""
         assert self.temperature is None, "it has none yet"
-        known: dict[str, Any] = {"temperature": self.fitted.temperature, "kept_here": True}
-        known |= {"reliability": self.calibrated, "raw": self.reliability}
+        known: dict[str, Any] = {"kept_here": True}
+        if not self.fitted.at_bound:
+            known |= {"temperature": self.fitted.temperature, "reliability": self.calibrated, "raw": self.reliability}
         if self.several is not None and self.at_chosen is not None and self.chosen is not None:
             both = self.several.per_label | self.at_chosen.per_label  # a temperature changes no order
             known |= {"threshold_C": self.chosen.threshold_C, "several": replace(self.at_chosen, per_label=both)}

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from kinsight.data import Records, Sampler
+from kinsight.data.sources.lacking import shortened
 from kinsight.errors import DataError, SpecError
 from kinsight.evaluation.classes import check_ks
 from kinsight.evaluation.targets import Targets
@@ -41,7 +42,9 @@ def check_classes(spec: TrainSpec, records: Records) -> None:
             remedy="give images of two classes at least; the label follows the image's path",
         )
     if is_main() and records.num_classes > present:
-        warn(f"{records.num_classes - present:,} of {records.num_classes:,} classes have no image in {records.source}")
+        bare = [records.class_names[number] for number in np.flatnonzero(records.count_C == 0)]
+        named = shortened(bare) + ("; nothing can be learnt of them" if spec.task == "multilabel" else "")
+        warn(f"{len(bare):,} of {records.num_classes:,} classes have no image in {records.source}: {named}")
     if isinstance(spec.loss, OverPairs) and records.count_C.max(initial=0) < 2:
         raise DataError(
             "data.no-pairs",

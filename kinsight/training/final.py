@@ -78,8 +78,9 @@ def _conclude_classes(prepared: Prepared, run: RunFolder, broken: Broken, stop: 
             assert decision is not None, "these tasks have a classifier"
             judged = judge(_plain(decision), found, spec.validate_.classes, Resampling(seed=spec.seed))
             if spec.validate_.write_thresholds:
-                keep_calibration(run.best, judged, found.records.fingerprint, judged.uri_N.to_pylist(), replace=True)
-                judged = judged.kept() if load_header(run.best).temperature is not None else judged
+                uris = judged.uri_N.to_pylist()
+                kept = keep_calibration(run.best, judged, found.records.fingerprint, uris, replace=True)
+                judged = judged.kept() if kept else judged
         except KinsightError as error:
             missing = f"The best model could not be measured: {error.message}."
             warn(missing)

@@ -77,7 +77,10 @@ def _measured_by(shown: Evaluated | None, judged: Classified | None) -> str:
         return "."
     too = ""
     if judged is not None and judged.kept_here:
-        too = ", as were its temperature" + (" and its thresholds" if judged.several is not None else "")
+        kept = ["its temperature"] * (judged.temperature is not None) + ["its thresholds"] * (
+            judged.several is not None
+        )
+        too = f", as were {' and '.join(kept)}"
     return (
         f"; measured on validation images by the best model, which was chosen by them{too}: new images may be harder."
     )

@@ -278,3 +278,56 @@ def test_from_the_command_line(
     shown = capsys.readouterr()
     assert "accuracy" in shown.out and "macro_recall" in shown.out
     assert "temperature" in shown.err
+
+
+def test_labels_without_a_column_are_in_no_figure(
+    images: Path, bundle: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As if their cells were all unknown, not as if no image showed them."""
+    with (images / "labels.csv").open() as file:
+        head, *rows = list(csv.reader(file))
+    hidden = images / "hidden.csv"
+    with hidden.open("w", newline="") as file:
+        csv.writer(file).writerows([head, *([*row[:3], *"????"] for row in rows)])
+    few = source(images, "multilabel") | {"label_columns": list(NAMES[:2])}
+    all_of_them = source(images, "multilabel") | {"path": str(hidden)}
+    settings = {"write_thresholds": False, "bootstrap": 0}
+    found = evaluate(bundle["multilabel"], few, tmp_path / "few", **settings)
+    said = capsys.readouterr().err
+    assert all(name in said for name in NAMES[2:]) and "count as unknown" in said
+    assert found == evaluate(bundle["multilabel"], all_of_them, tmp_path / "hidden", **settings)
+    assert found["labels"] == 2
+    with (tmp_path / "few/per_class.csv").open() as file:
+        row = next(row for row in csv.DictReader(file) if row["label"] == NAMES[3])
+    assert not row["precision"] and not row["f1"]
+
+
+@pytest.mark.parametrize("task", ["classification", "multilabel"])
+def test_a_temperature_at_its_bound_takes_no_thresholds_along(
+    task: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = make_classifier(tmp_path / "bundle", task=task, sharpness=-12.0)
+    found = evaluate(place, source(images, task), tmp_path / "out")
+    said, header = " ".join(capsys.readouterr().err.split()), load_header(place)
+    assert found["temperature"] == pytest.approx(100) and header.temperature is None
+    assert "no temperature is written" in said and "at its bound of 100" in said and "train longer" in said
+    assert ("; the thresholds are" in said) == (task == "multilabel") == (header.label_thresholds is not None)
+    page = (tmp_path / "out/report/index.html").read_text(encoding="utf-8")
+    assert "at its bound of 100, so that it is not kept" in page
+    if header.label_thresholds is not None:  # of the probabilities that the bundle gives, without a temperature
+        with (images / "labels.csv").open() as file:
+            paths = [f"{images}/{row['image']}" for row in csv.DictReader(file)]
+        likely = logits(place, paths).sigmoid() >= torch.tensor(header.label_thresholds)
+        again = multilabel_metrics(likely.float(), targets(images), torch.full((6,), 0.5)).means
+        assert again["cf1"] == pytest.approx(found["chosen/cf1"], abs=1e-6)
+        evaluate(place, source(images, task), tmp_path / "again")
+        assert "kept the bundle's own" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_table_says_whose_temperature_it_is(
+    images: Path, bundle: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--data.path", str(images / "list.txt"), "--output", str(tmp_path / "out"), "--device", "cpu"]
+    assert main(["evaluate", "--bundle", str(bundle["classification"]), *words, "--workers", "0"]) == 0
+    shown = [line.split()[0] for line in capsys.readouterr().out.splitlines() if "temperature" in line]
+    assert shown == ["calibrated/temperature"]

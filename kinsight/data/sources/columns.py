@@ -88,6 +88,7 @@ def _multi_hot(
         group_N=group_N,
         extra=extra,
         classes=columns,
+        asked=columns,
         unknown_M=found.unknown_M,
         unknown_count_N=found.unknown_count_N,
     )

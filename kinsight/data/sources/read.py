@@ -8,12 +8,13 @@ import pyarrow as pa
 
 from kinsight.data.arrow import pc
 from kinsight.data.labels import NUMBERED, Numbering, number_labels, refuse_header
-from kinsight.data.records import Records
+from kinsight.data.records import Records, not_single
 from kinsight.data.sources.coco import read_coco
 from kinsight.data.sources.easyvision import read_easyvision_csv
 from kinsight.data.sources.folder import read_folder
 from kinsight.data.sources.image_list import read_image_list
 from kinsight.data.sources.itag import read_itag
+from kinsight.data.sources.lacking import lacking_columns, with_each
 from kinsight.data.sources.parsed import Parsed
 from kinsight.data.sources.paths import resolve_paths, root_of
 from kinsight.data.sources.sop import read_sop
@@ -48,6 +49,7 @@ def read_records(
     own_vocabulary: bool = False,
     learned: bool = False,
     labelled: bool = True,
+    single: bool = False,
     remarks: bool = True,
 ) -> Records:
     """Read all images and labels that `source` names.
@@ -55,7 +57,7 @@ def read_records(
     classes: class names in label order (see `read_class_names`). num_classes: how many classes must suffice.
     own_vocabulary: neither applies; the labels stand for themselves. learned: `classes` are those of a model, of which
     nobody knows how TFRecords number them. labelled: an image without a label is an error;
-    without, such images have an empty list of labels. remarks: note also how labels are numbered and that lines repeat.
+    without, such images have an empty list of labels. single: so is one with several. remarks: note also how labels are numbered and that lines repeat.
     Raises DataError naming file and line, StorageError if an address does not answer.
     """
     asked = Asked() if own_vocabulary else Asked(num_classes, classes, learned)
@@ -64,10 +66,13 @@ def read_records(
         classes, num_classes, own_vocabulary = parsed.classes, None if own_vocabulary else num_classes, False
     label_M, unknown_M, numbering = _number(parsed, classes, num_classes, own_vocabulary)
     labels_N = _lists(label_M, parsed.count_N)
+    if single:
+        _refuse_several(labels_N, numbering.class_names, parsed)
+    lacking, asking = lacking_columns(parsed.asked, numbering.class_names)
     uri_N = resolve_paths(parsed.path_N, _root(source))
     columns = {"uri": uri_N, "labels": labels_N}
     if parsed.unknown_count_N is not None:
-        columns["unknown"] = _lists(unknown_M, parsed.unknown_count_N)
+        columns["unknown"] = _lists(*with_each(unknown_M, parsed.unknown_count_N, lacking))
     if parsed.offset_N is not None and parsed.length_N is not None:
         columns["offset"] = pa.chunked_array([pa.array(parsed.offset_N, pa.int64())])
         columns["length"] = pa.chunked_array([pa.array(parsed.length_N, pa.int64())])
@@ -77,8 +82,17 @@ def read_records(
         columns["line"] = pa.chunked_array([pa.array(parsed.line_N, pa.int32())])
     numbered = [note for note in numbering.notes if remarks or NUMBERED not in note]
     repeats = _repeats(uri_N) if remarks and parsed.offset_N is None else ()
-    notes = (*parsed.notes, *numbered, *repeats)
+    notes = (*parsed.notes, *numbered, *(asking if remarks else ()), *repeats)
     return Records(pa.table({**columns, **parsed.extra}), numbering.class_names, str(Address.parse(source.path)), notes)
+
+
+def _refuse_several(labels_N: pa.ChunkedArray, names: Sequence[str], parsed: Parsed) -> None:
+    if not (odd := np.flatnonzero(pc.list_value_length(labels_N).to_numpy() > 1)).size:
+        return
+    first = int(odd[0])
+    shown = [names[label] for label in labels_N[first].as_py()]
+    remedy = "give each image one label, or train with task=multilabel, where images have any number"
+    raise not_single(shown, odd.size, parsed.place(first), remedy)
 
 
 def _parse(source: Source, *, labelled: bool, asked: Asked) -> Parsed:
@@ -145,6 +159,7 @@ def _number(
         num_classes=num_classes,
         own_vocabulary=own_vocabulary,
         where=where,
+        count_T=np.bincount(text_M[:known], minlength=len(texts)),
     )
     number_M = numbering.number_T[text_M]
     return number_M[:known], number_M[known:], numbering
