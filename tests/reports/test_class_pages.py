@@ -145,7 +145,8 @@ def test_no_more_pictures_than_wanted(right: float, wanted: int) -> None:
 def test_thresholds_that_were_chosen_here_say_so() -> None:
     found = several_labels(200, 6)
     assert found.chosen is not None and found.at_chosen is not None
-    metrics = found.metrics | {"chosen/cf1": found.at_chosen.means["cf1"], "map.low": 0.1, "map.high": 0.9}
+    bounds = {"map.low": 0.1, "map.high": 0.9}
+    metrics = {**found.metrics, **bounds, "chosen/cf1": found.at_chosen.means["cf1"]}
     kept = replace(found, metrics=metrics).kept()
     text = page(kept)
     assert "chosen on these very images" in text and "CF1, thresholds chosen here" in text
