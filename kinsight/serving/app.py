@@ -6,7 +6,8 @@ POST /v1/search?k=&by=&where=&recall=    an image, or JSON {"vector": [...]} or 
 GET  /v1/items/N/picture  an item's picture, small (row N of the index)
 GET  /v1/info             what is served
 GET  /healthz             200 once it answers
-GET  /                    the page
+GET  /                    the page: searching, or, of a classifier without an index, predicting
+GET  /predict             the page of a classifier
 
 An image is sent as the body, as it is (`curl --data-binary @x.jpg`). Errors are JSON: code, message, field, remedy.
 """
@@ -16,23 +17,21 @@ import time
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from kinsight import __version__
 from kinsight.data.thumbnails import encoded, thumbnail
-from kinsight.errors import DataError, KinsightError, SpecError, StorageError
+from kinsight.errors import SpecError
+from kinsight.evaluation.decision import Decision
 from kinsight.indexing import Index
 from kinsight.serving.bodies import Bodies
-from kinsight.serving.embedder import Overloaded
-from kinsight.serving.engine import By, Clock, Engine, NoSuchItem, TooLarge, items, live_row, row_of_id
+from kinsight.serving.engine import By, Clock, Engine, NoSuchItem, items, live_row, row_of_id
+from kinsight.serving.faults import add_faults
 from kinsight.serving.page import add_page
 from kinsight.serving.predictions import add_predictions
-from kinsight.serving.requests import OtherForm, OtherSite, kind_of, refuse_unwanted
+from kinsight.serving.requests import kind_of, refuse_unknown_words, refuse_unwanted
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PICTURE_SIDES = (96, 192, 384, 768)  # few, so that browsers and caches see the same pictures again
@@ -40,10 +39,14 @@ _PICTURE_SIDES = (96, 192, 384, 768)  # few, so that browsers and caches see the
 
 def create_app(engine: Engine) -> FastAPI:
     """The application around a loaded engine."""
-    app = FastAPI(title="Kinsight", version=__version__, docs_url=None, redoc_url=None)
-    app.add_exception_handler(KinsightError, _failed)
-    app.add_exception_handler(RequestValidationError, _misread)
-    app.add_exception_handler(HTTPException, _unserved)
+    app = FastAPI(
+        title="Kinsight",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        dependencies=[Depends(refuse_unknown_words)],
+    )
+    add_faults(app)
     if engine.spec.host in _LOOPBACK:  # else a page elsewhere could reach it under a name of its own
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK, "[::1]"])
     bodies = Bodies(int(engine.spec.max_upload_mb * 1e6))
@@ -80,7 +83,7 @@ def create_app(engine: Engine) -> FastAPI:
         return {"status": "ok"}
 
     add_predictions(app, engine, bodies)
-    add_page(app)
+    add_page(app, searches=engine.index is not None, predicts=engine.model.decision is not None)
     return app
 
 
@@ -91,6 +94,7 @@ def describe(engine: Engine) -> dict[str, Any]:
         "kinsight": __version__,
         "model": {"name": model.name, "hash": model.content_hash, "dim": model.embedding_dim},
         "task": model.decision.task if model.decision is not None else "metric",
+        "classifier": _classifier(model.decision),
         "image": {"size": model.image.image_size, "color": model.image.color},
         "index": None
         if index is None
@@ -106,6 +110,17 @@ def describe(engine: Engine) -> dict[str, Any]:
         "by": engine.by(index) if index is not None else None,
         "prefer": engine.preference and {"column": engine.preference.column, "by": engine.preference.by},
         "max_upload_bytes": int(engine.spec.max_upload_mb * 1e6),
+    }
+
+
+def _classifier(decision: Decision | None) -> dict[str, Any] | None:
+    if decision is None:
+        return None
+    return {
+        "task": decision.task,
+        "names": list(decision.class_names),
+        "thresholds": None if decision.threshold_C is None else decision.threshold_C.tolist(),
+        "temperature": decision.temperature,
     }
 
 
@@ -137,7 +152,7 @@ def _query(engine: Engine, index: Index, data: bytes) -> tuple[np.ndarray, int |
     try:
         given = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise SpecError("serve.json", f"the body is not JSON: {error}") from None
+        raise SpecError("serve.json", f"the body is not JSON: {error}", remedy='send {"row": 0}') from None
     names = [name for name in ("vector", "row", "id") if isinstance(given, dict) and name in given]
     if others := sorted(set(given) - set(names)) if isinstance(given, dict) else []:
         hint = "k goes into the address: /v1/search?k=5" if "k" in others else 'send {"row": 0}, or an image'
@@ -177,34 +192,3 @@ def _picture(engine: Engine, row: int, side: int, version: int | None) -> Respon
     wanted = next((size for size in _PICTURE_SIDES if size >= side), _PICTURE_SIDES[-1])
     data, kind = encoded(thumbnail(index.items([live_row(index, row)])["uri"][0].as_py(), wanted))
     return Response(data, media_type=kind, headers={"Cache-Control": "private, max-age=3600"})
-
-
-_STATUS: list[tuple[type[KinsightError], int]] = [
-    (TooLarge, 413), (NoSuchItem, 404), (Overloaded, 503), (OtherSite, 403), (OtherForm, 415), (SpecError, 400),
-    (DataError, 422), (StorageError, 502),
-]  # fmt: skip
-
-
-def _failed(request: Request, error: Exception) -> Response:
-    assert isinstance(error, KinsightError)
-    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-    return _answer(status, error.code, error.message, error.field, error.remedy)
-
-
-def _misread(request: Request, error: Exception) -> Response:
-    """A parameter of the address that is not what it must be."""
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    name = str(first["loc"][-1])
-    return _answer(400, "serve.parameter", f"{first.get('input')!r}: {first['msg']}", name, None)
-
-
-def _unserved(request: Request, error: Exception) -> Response:
-    """An address or a method that nothing answers to."""
-    assert isinstance(error, HTTPException)
-    return _answer(error.status_code, "serve.address", str(error.detail), request.url.path, None)
-
-
-def _answer(status: int, code: str, message: str, field: str | None, remedy: str | None) -> Response:
-    content = {"code": code, "message": message, "field": field, "remedy": remedy}
-    return JSONResponse(content, status, {"Retry-After": "1"} if status == 503 else None)

@@ -1,11 +1,18 @@
-"""The search page: three static files, no build step, nothing from elsewhere."""
+"""The pages for searching and for predicting: a few static files, no build step, nothing from elsewhere."""
 
 from functools import cache
 from importlib import resources
 
 from fastapi import FastAPI, Response
 
-_FILES = {"search.html": "text/html", "search.css": "text/css", "search.js": "text/javascript"}
+_FILES = {
+    "search.html": "text/html",
+    "predict.html": "text/html",
+    "search.css": "text/css",
+    "image.js": "text/javascript",
+    "search.js": "text/javascript",
+    "predict.js": "text/javascript",
+}
 _HEADERS = {
     # Names of classes and files come from users: whatever they hold, the page loads and runs only what is its own.
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; "
@@ -16,12 +23,20 @@ _HEADERS = {
 }
 
 
-def add_page(app: FastAPI) -> None:
-    """Serve the page at `/` and its files below `/static/`."""
+def add_page(app: FastAPI, *, searches: bool, predicts: bool) -> None:
+    """Serve the pages and their files below `/static/`. Predicting stands at `/predict`, and at `/`, too, where there
+    is nothing to search in.
+    """
 
     @app.get("/", include_in_schema=False)
     def page() -> Response:
-        return _answer("search.html")
+        return _answer("predict.html" if predicts and not searches else "search.html")
+
+    if predicts:
+
+        @app.get("/predict", include_in_schema=False)
+        def predict_page() -> Response:
+            return _answer("predict.html")
 
     @app.get("/static/{name}", include_in_schema=False)
     def static(name: str) -> Response:

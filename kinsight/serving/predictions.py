@@ -1,7 +1,8 @@
 """Predictions over REST: an image in, its class or labels out.
 
 POST /v1/predict?top_k=          with the time it took
-POST /api/predict[/NAME]?top_k=  the answer alone, as lines of `kinsight predict` have it
+POST /api/predict[/NAME]?top_k=  the answer alone, as lines of `kinsight predict` have it; NAME, which tells services of
+                                 a gateway apart, may be any: this server has one model
 
 The body is the image as it is, or JSON: {"image": "<base64>"}.
 """
@@ -19,6 +20,7 @@ from kinsight.serving.bodies import Bodies
 from kinsight.serving.engine import Clock, Engine
 from kinsight.serving.requests import kind_of, refuse_unwanted
 
+_REMEDY = 'send {"image": "<base64>"}, or the image as it is, without Content-Type: application/json'
 _Top = Annotated[int | None, Query(ge=1)]
 
 
@@ -49,7 +51,7 @@ def _unwrapped(data: bytes) -> bytes:
     try:
         given = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise SpecError("serve.json", f"the body is not JSON: {error}") from None
+        raise SpecError("serve.json", f"the body is not JSON: {error}", remedy=_REMEDY) from None
     text = given.get("image") if isinstance(given, dict) and set(given) == {"image"} else None
     if not isinstance(text, str):
         raise SpecError(
@@ -60,4 +62,9 @@ def _unwrapped(data: bytes) -> bytes:
     try:
         return base64.b64decode(text.rpartition("base64,")[2], validate=True)
     except (binascii.Error, ValueError) as error:
-        raise SpecError("serve.base64", f"no base64: {error}", field="image") from None
+        raise SpecError(
+            "serve.base64",
+            f"no base64: {error}",
+            field="image",
+            remedy="encode the image's bytes by RFC 4648, on one line, or send them as the body as they are",
+        ) from None

@@ -48,10 +48,10 @@ def find_queries(spec: SearchSpec, index: Index) -> Queries:
         return _of_images(spec, model, index)
     if spec.bundle is not None:
         check_same_model(index, load_header(spec.bundle).content_hash, str(storage.Address.parse(spec.bundle)))
-    if spec.id:
-        rows = index.rows_of(spec.id)
+    if spec.ids:
+        rows = index.rows_of(spec.ids)
         uris = index.items(rows)["uri"].to_pylist()
-        return Queries(index.vectors(rows), list(spec.id), uris, torch.from_numpy(rows))
+        return Queries(index.vectors(rows), list(spec.ids), uris, torch.from_numpy(rows))
     assert spec.vectors is not None, "the spec has seen to it"
     return _of_vectors(spec.vectors, index)
 

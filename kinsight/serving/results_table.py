@@ -29,7 +29,7 @@ def print_table(results: pa.Table) -> None:
     marked = results["accepted"].null_count < len(results)
     if marked:
         table.add_column("accepted", no_wrap=True)
-    shown = ["id", "label", *([] if results["id"].equals(results["uri"]) else ["uri"]), *further]
+    shown = ["id", "label", *([] if len(results) and results["id"].equals(results["uri"]) else ["uri"]), *further]
     for name in shown:
         table.add_column(Text(printable(name)), overflow="fold")
     for row in results.to_pylist():

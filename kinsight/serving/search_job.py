@@ -85,6 +85,8 @@ def _say(index: Index, spec: SearchSpec, limit: Limit) -> None:
         fitting = " that fit where" if spec.where else ""
         progress.warn(f"k={spec.k}: the index holds {len(index):,} items{fitting}; each query gets those")
     if limit.threshold is None:
+        if spec.bundle is None and index.model_hash is None:
+            return  # of vectors that no bundle made there is none to give
         progress.say(f"threshold   none ({limit.source}): nothing is marked as accepted")
         return
     rate = f", the bundle's for a false-match rate of {limit.fmr:g}" if limit.fmr is not None else ""

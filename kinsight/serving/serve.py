@@ -24,12 +24,36 @@ def serve(spec: ServeSpec | Mapping[str, Any]) -> None:
     with _listening(spec) as listener, Engine(spec) as engine:
         if spec.host not in ("127.0.0.1", "localhost", "::1"):
             progress.warn(f"everyone who reaches {spec.host} can search: there is no login")
-        progress.say(f"threshold   {_accepting(engine)}")
-        if engine.index is not None:
-            progress.say(f"index       {len(engine.index):,} items, {engine.index.kind}, {engine.index.metric}")
-        progress.say(f"serving     {address_of(listener, spec.host)}   Ctrl-C ends it")
+        for line in _told(engine, address_of(listener, spec.host)):
+            progress.say(line)
         with suppress(KeyboardInterrupt):  # how a server ends; uvicorn has answered what it had begun
             _server(engine).run(sockets=[listener])
+
+
+_NAMED = 8  # classes that are listed by name
+
+
+def _told(engine: Any, address: str) -> list[str]:
+    """What is served and where, line by line."""
+    lines, decision = [], engine.model.decision
+    if engine.index is not None:
+        lines += [f"threshold   {_accepting(engine)}"]
+        lines += [f"index       {len(engine.index):,} items, {engine.index.kind}, {engine.index.metric}"]
+    if decision is not None:
+        lines += [f"{'labels' if decision.several else 'classes':<12}{_classes(decision)}"]
+        lines += [f"predict     POST {address}/v1/predict"]
+    if engine.index is None:
+        lines += [f"embed       POST {address}/v1/embed"]
+    return [*lines, f"serving     {address}   Ctrl-C ends it"]
+
+
+def _classes(decision: Any) -> str:
+    names = decision.class_names
+    text = f"{len(names):,}: {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}"
+    if decision.threshold_C is None:
+        return text
+    low, high = float(decision.threshold_C.min()), float(decision.threshold_C.max())
+    return f"{text}; each is said from {low:.4g}{f' to {high:.4g}' if high > low else ''} on"
 
 
 def _accepting(engine: Any) -> str:

@@ -37,6 +37,7 @@ def test_a_drawings_place_and_size_do_not_matter(server: str):
     answers = []
     for at, size in ((0.05, 0.9), (0.5, 0.3)):
         with open_page(server) as page:
+            page.wait("document.getElementById('about').textContent.includes('24 images')")  # the pad stays then
             left, top, width = page.evaluate(PAD)
             page.drag(*((left + width * (at + size * x), top + width * (at + size * y)) for x, y in shapes))
             page.wait("document.querySelectorAll('#results li').length === 5")

@@ -81,6 +81,27 @@ def test_only_the_most_probable(served: tuple[str, Path]) -> None:
     assert post(f"{served[0]}/v1/predict?top_k=0", encoded(3, 0))[0] == 400
 
 
+@pytest.mark.parametrize(
+    ("asked", "field", "remedy"),
+    [
+        ("/v1/predict?topk=2", "topk", "did you mean top_k?"),
+        ("/api/predict/shoes?topk=2", "topk", "did you mean top_k?"),
+        ("/v1/predict?threshold=2", "threshold", "leave it out"),
+        ("/v1/embed?top_k=2", "top_k", "leave it out"),
+        ("/v1/predict?top_k=0", "top_k", "give at least 1"),
+        ("/v1/predict?top_k=two", "top_k", "give a whole number"),
+    ],
+)
+def test_parameters_that_do_not_exist_or_fit(served: tuple[str, Path], asked: str, field: str, remedy: str) -> None:
+    status, found = post(f"{served[0]}{asked}", encoded(3, 0))
+    assert (status, found["code"], found["field"], found["remedy"]) == (400, "serve.parameter", field, remedy)
+
+
+def test_an_address_that_is_not_served(served: tuple[str, Path]) -> None:
+    status, found = post(f"{served[0]}/v1/predictions", encoded(3, 0))
+    assert (status, found["field"]) == (404, "/v1/predictions") and "openapi.json" in found["remedy"]
+
+
 def test_vectors_keep_their_length_of_one(served: tuple[str, Path]) -> None:
     _, found = post(f"{served[0]}/v1/embed", encoded(0, 0))
     assert np.linalg.norm(found["vector"]) == pytest.approx(1, abs=1e-5)
@@ -107,6 +128,7 @@ def test_vectors_keep_their_length_of_one(served: tuple[str, Path]) -> None:
 def test_odd_bodies(served: tuple[str, Path], body: bytes, kind: str, status: int, code: str) -> None:
     found = post(f"{served[0]}/api/predict", body, kind)
     assert (found[0], found[1]["code"]) == (status, code)
+    assert found[1]["remedy"]
 
 
 @pytest.mark.parametrize("broken", ["classifier", "network"])

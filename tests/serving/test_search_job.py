@@ -46,7 +46,7 @@ def test_images_find_themselves_and_are_judged_by_the_bundles_threshold(made, ca
 
 def test_items_do_not_find_themselves_and_equal_the_exact_answer(made):
     index = Index.open(made / "index")
-    found = _search(made, id=["3", "20"], k=23)
+    found = _search(made, ids=["3", "20"], k=23)
     rows = torch.tensor([3, 20])
     vectors = index.vectors(np.arange(len(index)))
     similarity_QK, index_QK = topk(vectors[rows], vectors, 23, exclude=rows)
@@ -132,7 +132,7 @@ def test_the_table_is_aligned_and_the_command_line_works(made, tmp_path, capsys)
 
 
 def test_more_than_there_is_and_an_empty_index(made, tmp_path, capsys):
-    found = _search(made, id=["3"], k=500)
+    found = _search(made, ids=["3"], k=500)
     assert len(found) == 23
     assert "the index holds 24 items" in capsys.readouterr().err
     build({"embeddings": str(made / "embeddings"), "output": str(tmp_path / "empty")})
@@ -157,7 +157,7 @@ def other_bundle(tmp_path_factory):
 
 def test_queries_of_another_model_are_refused(made, tmp_path, other_bundle):
     image = str(made / "images" / "2-1.png")
-    for query in ({"images": [image]}, {"id": ["3"]}):
+    for query in ({"images": [image]}, {"ids": ["3"]}):
         with pytest.raises(DataError, match="another model than"):
             _search(made, bundle=other_bundle, **query)
     data = {"path": str(made / "images"), "format": "folder"}
@@ -177,14 +177,14 @@ def test_queries_of_another_model_are_refused(made, tmp_path, other_bundle):
     ("settings", "said"),
     [
         ({}, "give one of images, vectors, id; got none"),
-        ({"id": ["1"], "vectors": "x"}, "got vectors and id"),
+        ({"ids": ["1"], "vectors": "x"}, "got vectors and ids"),
         ({"images": ["x.png"]}, "bundle is needed"),
-        ({"id": ["1"], "workers": 2}, "workers have no effect"),
-        ({"id": ["1"], "fmr": 0.01}, "bundle is needed for fmr"),
-        ({"id": ["1"], "fmr": 0.01, "threshold": 0.5}, "give one of them"),
-        ({"id": ["1"], "format": "page"}, "output is needed"),
-        ({"id": ["1"], "output": "x"}, "no effect with format table"),
-        ({"id": ["1"], "page_queries": 3}, "no effect without format page"),
+        ({"ids": ["1"], "workers": 2}, "workers have no effect"),
+        ({"ids": ["1"], "fmr": 0.01}, "bundle is needed for fmr"),
+        ({"ids": ["1"], "fmr": 0.01, "threshold": 0.5}, "give one of them"),
+        ({"ids": ["1"], "format": "page"}, "output is needed"),
+        ({"ids": ["1"], "output": "x"}, "no effect with format table"),
+        ({"ids": ["1"], "page_queries": 3}, "no effect without format page"),
     ],
 )
 def test_settings_without_effect_are_refused(made, settings, said):
@@ -200,12 +200,12 @@ def test_rates_that_were_not_measured_are_refused(made):
 
 
 def test_only_items_that_fit_are_found(made, capsys):
-    found = _search(made, id=["3"], k=20, where=["character=B", "character=C", "note=n1"])
+    found = _search(made, ids=["3"], k=20, where=["character=B", "character=C", "note=n1"])
     assert sorted(found["character"].to_pylist()) == ["B", "C"]
     assert "holds 2 items that fit where" in capsys.readouterr().err
-    assert len(_search(made, id=["3"], where=["character=Z"])) == 0
+    assert len(_search(made, ids=["3"], where=["character=Z"])) == 0
     assert "no item fits where" in capsys.readouterr().err
     with pytest.raises(SpecError, match="no column"):
-        _search(made, id=["3"], where=["colour=red"])
+        _search(made, ids=["3"], where=["colour=red"])
     with pytest.raises(SpecError, match="no effect on an index of kind"):
-        _search(made, id=["3"], recall=0.9)
+        _search(made, ids=["3"], recall=0.9)

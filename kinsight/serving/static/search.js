@@ -1,12 +1,4 @@
 "use strict";
-// Texts from the server go into the page as text, never as HTML.
-const byId = (id) => document.getElementById(id);
-const make = (tag, name, text) => {
-  const node = document.createElement(tag);
-  if (name) node.className = name;
-  if (text !== undefined) node.textContent = text;
-  return node;
-};
 const HIDDEN_COLUMNS = new Set(["rank", "row", "id", "label", "uri", "similarity", "accepted", "evidence", "character", "also"]);
 let info = null;
 let by = null; // what an answer lists: "classes" or "items"; null: as the server is set
@@ -23,15 +15,12 @@ async function ask(body, type, shown) {
   repeat = () => ask(body, type, shown);
   document.body.classList.add("busy");
   const started = performance.now();
-  let answer;
   try {
-    const response = await fetch(`/v1/search?k=${info ? info.k : 12}${by ? `&by=${by}` : ""}`, {method: "POST", body, headers: {"Content-Type": type}});
-    answer = await response.json().catch(() => ({message: `the server answered ${response.status}`}));
+    const answer = await posted(`/v1/search?k=${info ? info.k : 12}${by ? `&by=${by}` : ""}`, body, type);
     if (mine !== latest) return;
-    if (!response.ok) throw new Error([answer.message, answer.remedy].filter(Boolean).join("; "));
     show(answer, performance.now() - started, shown);
   } catch (error) {
-    if (mine === latest) say(error instanceof TypeError ? "The server does not answer. Is it still running?" : error.message, true);
+    if (mine === latest) say(error.message, true);
   } finally {
     if (mine === latest) document.body.classList.remove("busy");
   }
@@ -39,34 +28,21 @@ async function ask(body, type, shown) {
 
 function askFile(file, known) {
   select("image");
-  const address = URL.createObjectURL(file);
-  const preview = byId("preview");
-  preview.onload = () => URL.revokeObjectURL(address);
-  preview.onerror = () => { preview.hidden = true; byId("invite").hidden = false; URL.revokeObjectURL(address); };
-  preview.src = address;
-  preview.hidden = false;
-  byId("invite").hidden = true;
+  showFile(file);
   if (known === undefined) history.pushState({kind: "file", number: files.push(file) - 1}, "", "#");
-  if (info && file.size > info.max_upload_bytes) {
+  const why = tooLarge(file, info);
+  if (why) {
     latest++;
-    return say(`This file has ${(file.size / 1e6).toFixed(1)} MB; the server takes up to ${info.max_upload_bytes / 1e6} MB.`, true);
+    document.body.classList.remove("busy");
+    return say(why, true);
   }
-  return ask(file, file.type.startsWith("image/") ? file.type : "application/octet-stream");
+  return ask(file, kindOf(file));
 }
 
 function askItem(id, push) {
   if (push) history.pushState({kind: "item"}, "", `#${encodeURIComponent(JSON.stringify(id))}`);
   select("image");
   return ask(JSON.stringify({id}), "application/json", id);
-}
-
-function showItem(item, version) {
-  const preview = byId("preview");
-  preview.onload = null;
-  preview.onerror = () => { preview.hidden = true; byId("invite").hidden = false; };
-  preview.src = `/v1/items/${item.row}/picture?side=384&version=${version}`;
-  preview.hidden = false;
-  byId("invite").hidden = true;
 }
 
 // ---- showing
@@ -89,7 +65,7 @@ function show(answer, roundMs, id) {
   const results = answer.results;
   say(!results.length ? "Nothing is there to be found."
     : id === undefined ? `Click a ${answer.by === "classes" ? "class" : "neighbour"} to search on from it.` : `Neighbours of ${nameOf(answer.query)} of the index.`);
-  if (id !== undefined) showItem(answer.query, answer.version);
+  if (id !== undefined) showPicture(`/v1/items/${answer.query.row}/picture?side=384&version=${answer.version}`);
   showVerdict(answer, results[0]);
   byId("results").replaceChildren(...results.map((item) => card(item, answer.version)));
   const parts = Object.entries(answer.took_ms).filter(([step]) => step !== "total").map(([step, ms]) => `${step} ${ms.toFixed(1)}`);
@@ -236,20 +212,7 @@ function select(name) {
 }
 byId("tab-draw").onclick = () => select("draw");
 byId("tab-image").onclick = () => select("image");
-byId("drop").addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") byId("file").click(); });
-byId("file").onchange = (event) => { if (event.target.files.length) askFile(event.target.files[0]); event.target.value = ""; };
-addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("over"); });
-addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("over"); });
-addEventListener("drop", (event) => {
-  event.preventDefault();
-  document.body.classList.remove("over");
-  const file = [...event.dataTransfer.files][0];
-  if (file) askFile(file); else say("Only image files can be dropped here.", true);
-});
-addEventListener("paste", (event) => {
-  const file = [...event.clipboardData.files].find((one) => one.type.startsWith("image/"));
-  if (file) askFile(file); else say("There is no image on the clipboard.", true);
-});
+takeImages(askFile, say);
 addEventListener("popstate", fromAddress);
 
 for (const name of ["classes", "items"]) byId(`by-${name}`).onclick = () => {
@@ -274,11 +237,9 @@ function fromAddress() {
 
 async function start() {
   select("draw");
-  try {
-    info = await (await fetch("/v1/info")).json();
-  } catch {
-    return say("The server does not answer. Is it still running?", true);
-  }
+  info = await served(say);
+  if (!info) return;
+  showPages(info);
   const classes = info.index?.classes ? ` of ${info.index.classes.toLocaleString("en")} classes` : "";
   const index = info.index ? `${info.index.items.toLocaleString("en")} images${classes} in the index` : "no index: start the server with --index";
   const {value, fmr, chance_matches: chance} = info.threshold;
