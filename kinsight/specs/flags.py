@@ -1,6 +1,6 @@
 """From command-line words and YAML to a checked spec."""
 
-import difflib
+from dataclasses import replace
 from typing import Any, get_args, get_origin
 
 import yaml
@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from kinsight.errors import SpecError
 from kinsight.specs.base import Spec
+from kinsight.specs.faults import explain, unknown_name
 from kinsight.specs.fields import Setting, settings
 
 Words = list[str]
@@ -29,7 +30,8 @@ def resolve(model: type[Spec], words: Words, base: dict[str, Any] | None = None)
 
 def parse(known: list[Setting], words: Words) -> dict[tuple[str, ...], Any]:
     """Flags as {path: value}; values of numbers stay text for the spec to read."""
-    by_name: dict[str, Setting] = {setting.name: setting for setting in reversed(known)}
+    by_name = {group.name: group for group in _nullable_unions(known)}
+    by_name |= {setting.name: setting for setting in reversed(known)}
     found: dict[tuple[str, ...], Any] = {}
     position = 0
     while position < len(words):
@@ -58,6 +60,15 @@ def parse(known: list[Setting], words: Words) -> dict[tuple[str, ...], Any]:
     return found
 
 
+def _nullable_unions(known: list[Setting]) -> list[Setting]:
+    """Groups of several kinds that may be null: switched on and off like groups of one kind."""
+    return [
+        replace(tag, path=tag.path[:-1], type_=bool, tag_of=None, switch=True)
+        for tag in known
+        if tag.tag_of and tag.optional
+    ]
+
+
 def _values(setting: Setting, rest: Words) -> Words:
     many = get_origin(setting.type_) is list
     values: Words = []
@@ -75,8 +86,15 @@ _BOOLEANS = {"true": True, "false": False, "yes": True, "no": False, "on": True,
 
 def _convert(setting: Setting, values: Words, flag: str) -> Any:
     if setting.switch:
-        on = _BOOLEANS.get(values[0].lower()) if values and values[0] != "null" else not values
-        return {} if on else None
+        word = values[0].lower() if values else "on"
+        if word not in (*_BOOLEANS, "null"):
+            raise SpecError(
+                "spec.switch",
+                f"{values[0]!r}: expected on, off or null",
+                field=flag,
+                remedy=f"give its settings each by its own name, see --help {setting.path[0]}",
+            )
+        return {} if _BOOLEANS.get(word) else None
     if setting.type_ is bool and not values:
         return True
     if not values:
@@ -180,80 +198,6 @@ def check(model: type[Spec], tree: dict[str, Any]) -> Spec:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        lines = [_explain(model, dict(fault)) for fault in error.errors(include_url=False)]
+        known = settings(model)
+        lines = [explain(known, dict(fault)) for fault in error.errors(include_url=False)]
         raise SpecError("spec.invalid", "\n".join(dict.fromkeys(lines))) from None
-
-
-def _explain(model: type[Spec], fault: dict[str, Any]) -> str:
-    known = settings(model)
-    names = {setting.name for setting in known} | {".".join(s.path[:n]) for s in known for n in range(1, len(s.path))}
-    path = _without_arms(names, fault["loc"])
-    value, kind = fault["input"], fault["type"]
-    if kind == "extra_forbidden":
-        elsewhere = [arm for setting in known if setting.name == path for arm in setting.arms[-1:]]
-        if elsewhere:
-            union, owners = ".".join(elsewhere[0][0]), " or ".join(arm for _, arm in elsewhere)
-            return f"{path}: {fault['loc'][-2]} has no such setting; it belongs to {union} {owners}"
-        siblings = _siblings(known, path, fault["loc"])
-        return f"{path}: no such setting{_nearest(path, siblings)}"
-    if kind == "missing" or (value is None and kind.endswith("_type")):
-        return f"{path}: is needed{_help_of(known, path)}"
-    if kind == "union_tag_invalid":
-        tag = fault["ctx"]["discriminator"].strip("'")
-        tags = [name.strip(" '") for name in fault["ctx"]["expected_tags"].split(",")]
-        given = fault["ctx"]["tag"]
-        return f"{path}.{tag}={given}: no such choice{_nearest(given, tags)}; choices: {', '.join(tags)}"
-    message = (
-        fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be").replace("Input should", "must")
-    )
-    if kind == "value_error":
-        return message
-    if kind == "model_type":
-        switch = any(setting.name == path and setting.switch for setting in known)
-        message = "must be a mapping of settings" + (", true for their defaults, or false for none" if switch else "")
-    if kind == "literal_error" and isinstance(value, str):
-        choices = next((get_args(setting.type_) for setting in known if setting.name == path), ())
-        message += _nearest(value, [choice for choice in choices if isinstance(choice, str)])
-    return f"{path}={value!r}: {message}{_help_of(known, path)}"
-
-
-def _without_arms(names: set[str], location: tuple[str | int, ...]) -> str:
-    parts: list[str] = []
-    for index, part in enumerate(location):
-        last = index == len(location) - 1
-        if last or ".".join([*parts, str(part)]) in names or isinstance(part, int):
-            parts.append(str(part))
-    return ".".join(parts)
-
-
-def _siblings(known: list[Setting], path: str, location: tuple[str | int, ...]) -> list[str]:
-    above = path.rpartition(".")[0]
-    arm = location[-2] if len(location) > 1 else None
-    same_arm = [s.name for s in known if s.name.rpartition(".")[0] == above and any(name == arm for _, name in s.arms)]
-    near = same_arm or [s.name for s in known if s.name.startswith(f"{above}." if above else "")]
-    tops = [s.path[0] for s in known] if not above else []
-    return list(dict.fromkeys([*near, *tops]))
-
-
-def unknown_name(shown: str, name: str, names: list[str]) -> SpecError:
-    """The error for a flag that does not exist, with the nearest that does."""
-    near = _nearest(name, names).replace("mean ", "mean --").replace("_", "-")
-    return SpecError("spec.unknown-flag", f"no such flag{near}", field=shown, remedy="--help lists all")
-
-
-def _nearest(name: str, names: list[str]) -> str:
-    leaf = name.rpartition(".")[2]
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    if not near:
-        near = [
-            full
-            for full in names
-            if full.rpartition(".")[2]
-            in difflib.get_close_matches(leaf, [n.rpartition(".")[2] for n in names], n=1, cutoff=0.6)
-        ]
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def _help_of(known: list[Setting], path: str) -> str:
-    found = next((setting for setting in known if setting.name == path), None)
-    return f" ({found.help})" if found and found.help else ""

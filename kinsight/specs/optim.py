@@ -1,8 +1,8 @@
 """Optimizers and learning-rate schedules."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from kinsight.specs.base import Spec, default_tag
 
@@ -93,9 +93,14 @@ class StepSchedule(_Schedule):
             raise ValueError(
                 f"learning_rates={self.learning_rates}: expected {len(self.at)}, one for each of at={self.at}"
             )
-        if self.gamma != StepSchedule.model_fields["gamma"].default:
+        if "gamma" in self.model_fields_set:
             raise ValueError(f"gamma={self.gamma} has no effect with learning_rates: leave one of them out")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_unused(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A stored spec can be given again: gamma was not."""
+        return {name: value for name, value in write(self).items() if name != "gamma" or self.learning_rates is None}
 
 
 class ExponentialSchedule(_Schedule):

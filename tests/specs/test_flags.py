@@ -129,6 +129,42 @@ def test_faults_name_the_setting_and_what_was_expected(words: list[str], expecte
     assert expected in fault(*words)
 
 
+def test_a_setting_of_several_types_is_one_line_without_inner_names():
+    text = fault("--task", "multilabel", "--loss.kind", "bce", "--loss.positive-weight", "0")
+    assert text.startswith("loss.positive_weight=0.0: must be a number above 0")
+    assert "or 'balanced'" in text and text.count("\n") == 0 and "constrained" not in text
+    text = fault(base={"data": {"classes": 3}})
+    assert text.startswith("data.classes=3: must be text, or a list, each text") and text.count("\n") == 0
+
+
+def test_what_a_group_says_of_itself_has_full_names():
+    text = fault("--schedule.kind", "step", "--schedule.at", "1", "2", "--schedule.learning-rates", "0.1")
+    assert text == "schedule.learning_rates=[0.1]: expected 2, one for each of schedule.at=[1, 2]"
+    two = {"path": "l.csv", "format": "csv", "label_column": "a", "label_columns": ["b"]}
+    assert fault(base={"data": {"train": two}}).startswith("data.train.label_column and label_columns are two ways")
+    wrong = {"kind": "vicreg", "variance_weight": 0, "covariance_weight": 0}
+    assert fault(base={"extra_losses": [wrong]}).startswith("extra_losses.0: variance_weight=0, covariance_weight=0:")
+
+
+def test_groups_of_several_kinds_are_switched_off_like_others():
+    base = {"data": {"validation": {"path": "v.txt"}}}
+    for word in ("null", "off", "false"):
+        assert train("--data.validation", word, base=base).data.validation is None
+    assert train("--no-data.validation", base=base).data.validation is None
+    assert train("--data.validation", "on", base=base).data.validation is not None
+    spec = resolve(EvaluateSpec, ["--embeddings", "e", "--output", "o", "--projection", "off"], {"projection": {}})
+    assert spec.projection is None  # type: ignore[attr-defined]
+    assert "--report: 'high': expected on, off or null" in fault("--report=high")
+    assert "--data.validation: 'v.csv': expected on, off or null" in fault("--data.validation=v.csv")
+
+
+def test_gamma_set_beside_learning_rates_is_refused_also_at_its_default():
+    rates = ["--schedule.kind", "step", "--schedule.at", "1", "--schedule.learning-rates", "0.1"]
+    assert "schedule.gamma=0.1 has no effect with learning_rates" in fault(*rates, "--schedule.gamma", "0.1")
+    stored = as_tree(train(*rates))
+    assert train(base=stored).schedule == train(*rates).schedule, "a stored spec still loads"
+
+
 def test_a_mistyped_yaml_field_is_answered_with_the_nearest_name():
     text = fault(base={"loss": {"margni": 0.3}, "scheduel": {}})
     assert "loss.margni: no such setting; did you mean loss.margin?" in text
