@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from kinsight import storage
+from kinsight.data.given_faults import refuse_no_list
 from kinsight.data.image_columns import image_columns
 from kinsight.data.records import Records
 from kinsight.data.sources.paths import IMAGE_SUFFIXES
@@ -41,7 +42,10 @@ def image_records(given: Sequence[str], *, image_column: str = IMAGE_COLUMN) -> 
             continue
         tables += _plain_images(plain)
         plain = []
-        table = _read(source).table
+        records = _read(source)
+        if isinstance(source, ImageList):
+            refuse_no_list(records)
+        table = records.table
         tables.append(table.select([name for name in _COLUMNS if name in table.column_names]))
     return Records(_joined([*tables, *_plain_images(plain)]), (), "images")
 

@@ -53,7 +53,8 @@ def number_labels(
     """Number the distinct labels `texts`, which stand in order of first appearance.
 
     classes: names in the order of their numbers. num_classes: the number that must suffice. own_vocabulary: neither
-    applies, these labels stand for themselves. where: place of the first record with label `texts[t]`. count_T: how many records have it.
+    applies, these labels stand for themselves. where: place of the first record with label `texts[t]`.
+    count_T: how many records have that label.
     Raises DataError naming that place, SpecError if `classes` and `num_classes` disagree.
     """
     if own_vocabulary:

@@ -213,7 +213,10 @@ def _find(place: storage.Address) -> storage.Address:
     if storage.is_directory(place):
         raise _incomplete(place, HEADER)
     raise StorageError(
-        "storage.not-found", f"{place}: no model bundle there", remedy="give the address of a bundle or of a run"
+        "storage.not-found",
+        "no model bundle there",
+        field=f"bundle={place}",
+        remedy="give the address of a bundle or of a run",
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from kinsight import progress, storage
 from kinsight.data import ImageLoader, Records
 from kinsight.data.given import image_records
+from kinsight.data.given_faults import require_given
 from kinsight.data.loader import Batch
 from kinsight.data.reading import shown
 from kinsight.errors import DataError, InterruptedRun, SpecError
@@ -35,16 +36,17 @@ _NAMED = 5  # failed images in messages
 def predict(spec: PredictSpec | Mapping[str, Any], *, overwrite: bool = False) -> str:
     """Say what images show; the same as `kinsight predict`. Returns the output's address.
 
-        Images that fail have a line with `error`. A job that was killed is gone on with by the same call. overwrite:
+    Images that fail have a line with `error`. A job that was killed is gone on with by the same call. overwrite:
     replace what an earlier job left. Raises KinsightError: SpecError for an output in use, DataError for a bundle
-    without classifier and for lists that cannot be read, StorageError where servers stop answering, InterruptedRun
-    after Ctrl-C; what is answered by then is kept.
+    without classifier, for paths that lead nowhere, lists that cannot be read and where no image has an answer,
+    StorageError where servers stop answering, InterruptedRun after Ctrl-C; what is answered by then is kept.
     """
     spec = of(PredictSpec, spec)
     parts = Parts(spec)
     folder = storage.OutputDir(parts.output.parent)  # refuses what cannot be written to before it is asked anything
     _refuse_finished(parts.output, overwrite)
     folder.check_writable()
+    require_given(spec.input)
     model = _open(spec)
     records = image_records(spec.input, image_column=spec.image_column)
     if not len(records):
@@ -130,6 +132,8 @@ class _Job:
             with suppress(Exception):
                 self._save()
             raise
+        if self.parts.failed == len(self.records):
+            self._refuse_nothing()
         several = self.model.decision is not None and self.model.decision.several
         self.parts.publish(several=several)
         self._conclude()
@@ -189,11 +193,27 @@ class _Job:
         if answers:
             self.parts.add(answers)
 
-    def _conclude(self) -> None:
+    def _refuse_nothing(self) -> None:
+        """An output of errors alone would stand in the way of the next try. Raises DataError."""
+        self._tell_failed()
+        self.parts.give_up()
+        raise DataError(
+            "predict.no-answer",
+            f"none of {len(self.records):,} images has an answer; the lines that say why are kept in "
+            f"{self.parts.folder}",
+            field=f"output={self.spec.output}",
+            remedy="mend the images or their addresses, then give the same command again",
+        )
+
+    def _tell_failed(self) -> None:
         count = self.parts.failed
         for address, reason in self.named:
             progress.warn(f"{address}: {reason}")
         if count > len(self.named):
             progress.warn(f"{count:,} images have no answer in all, their lines say why (error)")
+
+    def _conclude(self) -> None:
+        count = self.parts.failed
+        self._tell_failed()
         answered, total = len(self.records) - count, len(self.records)
         progress.say(f"predicted   {answered:,} of {total:,} images in {self.parts.output}")

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from kinsight import storage
 from kinsight.errors import SpecError
+from kinsight.evaluation.settings import differing_fields
 from kinsight.predicting.lines import parquet_schema, text_line
 from kinsight.specs.predict import PredictSpec
 
@@ -60,10 +61,11 @@ class Parts:
             storage.remove_tree(self.folder)  # parts of which nobody knows what they were made from
             storage.write_text(job, json.dumps(made_from))
             return
-        if _content(storage.read_text(job)) != made_from:
+        before = _content(storage.read_text(job))
+        if before != made_from:
             raise SpecError(
                 "predict.other-job",
-                f"{self.folder} holds the beginning of a job of other settings, images or another model",
+                f"{self.folder} holds the beginning of another job: {_differing(before, made_from)}",
                 field=f"output={self._spec.output}",
                 remedy="choose another output, or --overwrite to begin anew",
             )
@@ -78,6 +80,10 @@ class Parts:
         storage.write_text(self.folder.child(part.name), text)
         self._parts.append(part)
         self.failed += sum("error" in answer for answer in answers)
+
+    def give_up(self) -> None:
+        """Leave the parts for people to read, and to no job."""
+        storage.remove(self.folder.child(_JOB))
 
     def publish(self, *, several: bool) -> None:
         """Make one file of all parts, and remove them. several: whether images have any number of labels."""
@@ -121,6 +127,28 @@ def _lines_of(text: str) -> list[str]:
 
 def _is_error(line: str) -> bool:
     return '"error":' in line and "error" in json.loads(line)
+
+
+_NAMES = {"images": "the images or their order", "model": "the model", "class_names": "the names of classes"}
+
+
+def _differing(before: Any, now: dict[str, Any]) -> str:
+    """What makes them two jobs, for people."""
+    if not isinstance(before, dict):
+        return "nobody can read of which settings"
+    old, new = before.get("settings"), now["settings"]
+    told = differing_fields(old, new, ()) if isinstance(old, dict) else []
+    for name in (name for name in now if name != "settings" and before.get(name) != now[name]):
+        told.append(
+            f"{_NAMES.get(name, name)} differ" if name in ("images", "class_names") else _was(name, before, now)
+        )
+    return "; ".join(told)
+
+
+def _was(name: str, before: dict[str, Any], now: dict[str, Any]) -> str:
+    if isinstance(now[name], str | float) and name != "model":
+        return f"{name} was {before.get(name)}, now {now[name]}"
+    return f"{_NAMES.get(name, f'the {name}')} {'differ' if name == 'thresholds' else 'is another'}"
 
 
 def _content(text: str) -> Any:

@@ -115,8 +115,8 @@ def _note(found: Classified) -> str:
             text += " Labels that no image shows are in no mean."
     if found.fitted.at_bound:
         text += (
-            f" The temperature that these images ask for is at its bound of {found.fitted.temperature:g}, so that it is "
-            "not kept: the probabilities say little of how sure the model is."
+            f" The temperature that these images ask for is at its bound of {found.fitted.temperature:g}, so that it "
+            "is not kept: the probabilities say little of how sure the model is."
         )
     if found.kept_here:
         text += _chosen_here(found)

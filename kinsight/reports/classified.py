@@ -77,7 +77,7 @@ class Classified:
         return not torch.allclose(self.chosen.threshold_C, self.threshold_C, atol=1e-4)
 
     def kept(self) -> "Classified":
-        """The same once the model, which had neither, has what was found here: a temperature within its bounds, thresholds."""
+        """The same once the model, which had neither, has what was found here, but for a temperature at its bound."""
         assert self.temperature is None, "it has none yet"
         known: dict[str, Any] = {"kept_here": True}
         if not self.fitted.at_bound:

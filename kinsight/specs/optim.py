@@ -59,18 +59,23 @@ class Adam(_AdamBase):
 Optimizer = Annotated[Sgd | AdamW | Adam, Field(discriminator="kind"), default_tag("kind", "sgd")]
 
 
-class _Schedule(Spec):
-    warmup_steps: int = Field(default=0, ge=0, description="steps of linear warm-up")
+class _Warmed(Spec):
     warmup_ratio: float = Field(
         default=1e-4, ge=0, le=1, description="first learning rate, as a share of the initial one"
     )
 
 
-class CosineSchedule(_Schedule):
+class _Schedule(_Warmed):
+    warmup_steps: int = Field(default=0, ge=0, description="steps of linear warm-up")
+
+
+class CosineSchedule(_Warmed):
     """Half a cosine from the initial rate to `min_lr`."""
 
     kind: Literal["cosine"] = "cosine"
-    warmup_steps: int = Field(default=100, ge=0, description="steps of linear warm-up")
+    warmup_steps: int | None = Field(
+        default=None, ge=0, description="steps of linear warm-up; null: 100, at most a tenth of the steps there are"
+    )
     min_lr: float = Field(default=1e-6, ge=0, description="learning rate at the end")
 
 

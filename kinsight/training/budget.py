@@ -40,7 +40,7 @@ class Budget:
         """For people; images: of a step."""
         if self.seconds is not None:
             return f"{self.seconds:,g} s of training in steps of {images} images"
-        return f"{self.steps:,} steps of {images} images"
+        return f"{self.steps:,} {'step' if self.steps == 1 else 'steps'} of {images} images"
 
     def place(self, position: Position) -> str:
         """Where a training stands, for people."""

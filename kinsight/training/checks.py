@@ -43,8 +43,7 @@ def check_classes(spec: TrainSpec, records: Records) -> None:
         )
     if is_main() and records.num_classes > present:
         bare = [records.class_names[number] for number in np.flatnonzero(records.count_C == 0)]
-        named = shortened(bare) + ("; nothing can be learnt of them" if spec.task == "multilabel" else "")
-        warn(f"{len(bare):,} of {records.num_classes:,} classes have no image in {records.source}: {named}")
+        warn(f"{len(bare):,} of {records.num_classes:,} classes have no image in {records.source}: {shortened(bare)}")
     if isinstance(spec.loss, OverPairs) and records.count_C.max(initial=0) < 2:
         raise DataError(
             "data.no-pairs",

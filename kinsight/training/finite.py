@@ -7,6 +7,7 @@ from torch import Tensor
 
 from kinsight.data import Batch
 from kinsight.errors import RunError
+from kinsight.metrics.blocks import all_finite
 from kinsight.parallel.collectives import rank
 from kinsight.training.prepared import Prepared
 
@@ -40,6 +41,19 @@ def stop_unless_finite_weights(prepared: Prepared) -> None:
             f"{', '.join(broken[:3])}; {_circumstances(prepared)}",
             remedy=_REMEDY,
         )
+
+
+def stop_unless_finite_outputs(emb_ND: Tensor, prepared: Prepared) -> None:
+    """Raises RunError: weights may be finite and what they make of validation images not. emb_ND: of any kind."""
+    if all_finite(emb_ND):
+        return
+    raise RunError(
+        "run.not-finite",
+        f"validation after step {prepared.training.position.step}: the model's outputs are not finite (the training "
+        f"diverged); {_circumstances(prepared)}",
+        remedy="lower optimizer.lr, add warm-up (schedule.warmup_steps), or set precision=fp32; checkpoints written "
+        "before are intact",
+    )
 
 
 def _circumstances(prepared: Prepared) -> str:

@@ -45,6 +45,7 @@ from kinsight.training.images import read_training_records, read_validation
 from kinsight.training.label_targets import LabelTargets, class_counts, targets_of
 from kinsight.training.optimizers import build_optimizer
 from kinsight.training.prepared import Learner, Prepared
+from kinsight.training.schedules import with_warmup
 from kinsight.training.start_head import start_head
 from kinsight.training.state import Training
 
@@ -78,6 +79,7 @@ def prepare(spec: TrainSpec, device: torch.device) -> Prepared:
     tell_balanced_twice(spec)
     steps_per_epoch = sampler.num_batches
     budget = Budget.of(spec, steps_per_epoch)
+    spec = spec.model_copy(update={"schedule": with_warmup(spec.schedule, budget.steps)})
     check_memories(spec, records, budget.steps)
     check_freezing(spec, budget.steps)
     tell_never_reached(spec, budget.steps, steps_per_epoch)
@@ -195,8 +197,9 @@ def _introduce(prepared: Prepared, validation: Records | None) -> None:
         f"{torch.get_num_threads()} thread(s); {prepared.budget.words(spec.batch.size)}"
     )
     steps = prepared.budget.steps
-    if steps is not None and spec.schedule.warmup_steps >= steps:
+    if steps is not None and (spec.schedule.warmup_steps or 0) >= steps:
+        there = "is 1 step" if steps == 1 else f"are {steps:,} steps"
         warn(
-            f"schedule.warmup_steps={spec.schedule.warmup_steps}, but there are {steps} steps: the "
+            f"schedule.warmup_steps={spec.schedule.warmup_steps}, but there {there}: the "
             f"learning rate never reaches optimizer.lr={spec.optimizer.lr}"
         )

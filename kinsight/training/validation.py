@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kinsight.errors import DataError
+from kinsight.evaluation.classes import logits_of
 from kinsight.evaluation.embedding import Embedded, embed_records
 from kinsight.evaluation.targets import build_targets
 from kinsight.metrics import AlikeAt, PairRelation, retrieval_metrics
@@ -16,7 +18,7 @@ from kinsight.parallel.groups import broadcast_tensors, is_main, sum_over_ranks
 from kinsight.progress import clean
 from kinsight.relations import SharedLabels
 from kinsight.training.classified import class_metrics, truth
-from kinsight.training.finite import stop_unless_finite_weights
+from kinsight.training.finite import stop_unless_finite_outputs, stop_unless_finite_weights
 from kinsight.training.prepared import Prepared, bundle_classifier, bundle_header
 from kinsight.training.record import Record
 from kinsight.training.run_folder import RunFolder
@@ -43,6 +45,7 @@ def validate(prepared: Prepared, run: RunFolder, record: Record) -> float:
             )
         metrics = {}
         if is_main():
+            stop_unless_finite_outputs(embedded.emb_ND, prepared)
             if prepared.spec.task == "metric":
                 labels = _labels(prepared, embedded.index_N)
                 metrics = _measure(embedded.emb_ND, labels, wanted, prepared.device)
@@ -128,4 +131,10 @@ def _measure_classes(prepared: Prepared, embedded: Embedded, wanted: str) -> dic
     classifier, records = bundle_classifier(prepared), prepared.validation.records
     assert classifier is not None, "these tasks have one"
     target = truth(prepared.spec.task, records, embedded.index_N)
-    return class_metrics(classifier.to(prepared.device), embedded.emb_ND, target, wanted=wanted)
+    classifier = classifier.to(prepared.device)
+    try:
+        return class_metrics(classifier, embedded.emb_ND, target, wanted=wanted)
+    except DataError as error:
+        if error.code == "metrics.nan":  # of vectors that are finite
+            stop_unless_finite_outputs(logits_of(classifier, embedded.emb_ND), prepared)
+        raise

@@ -19,6 +19,7 @@ from kinsight.data.tfrecord.example import encode_example
 from kinsight.data.tfrecord.framing import frame
 from kinsight.errors import DataError, KinsightError, SpecError, StorageError
 from kinsight.predicting.parts import Parts
+from kinsight.specs.predict import PredictSpec
 
 FAST = {"workers": 0, "device": "cpu"}
 
@@ -89,7 +90,8 @@ def test_images_that_fail_have_lines_with_the_reason(
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n")
     (tmp_path / "none.jpg").touch()
     (tmp_path / "text.jpg").write_text("<html>not found</html>")
-    given = [tmp_path / "bad.png", pictures / "images/0/0.png", tmp_path / "none.jpg", tmp_path / "gone.jpg"]
+    (tmp_path / "gone.txt").write_text("gone.jpg\n")
+    given = [tmp_path / "bad.png", pictures / "images/0/0.png", tmp_path / "none.jpg", tmp_path / "gone.txt"]
     lines = predicted(bundles["multilabel"], tmp_path / "out", *given, tmp_path / "text.jpg")
     assert [set(line) == {"image", "error"} for line in lines] == [True, False, True, True, True]
     assert "the file is empty" in lines[2]["error"]
@@ -97,10 +99,62 @@ def test_images_that_fail_have_lines_with_the_reason(
     assert "gone.jpg" in capsys.readouterr().err
 
 
-def test_when_every_image_fails_there_are_lines_all_the_same(bundles: dict[str, Path], tmp_path: Path) -> None:
-    lines = predicted(bundles["classification"], tmp_path / "out", *[tmp_path / f"{n}.jpg" for n in range(40)])
-    assert len(lines) == 40
-    assert all("no such file" in line["error"] for line in lines)
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+def test_when_every_image_fails_that_is_an_error_and_mending_helps(
+    name: str, pictures: Path, bundles: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "list.txt").write_text("".join(f"{number}.png\n" for number in range(40)))
+    words = ["predict", str(tmp_path / "list.txt"), "--bundle", str(bundles["classification"]), "--workers", "0"]
+    words += ["--output", str(tmp_path / name), "--device", "cpu"]
+    assert main(words) == 3
+    said = " ".join(capsys.readouterr().err.split())
+    assert "none of 40 images has an answer" in said and "0.png" in said
+    assert not (tmp_path / name).exists()
+    kept = [line for file in sorted((tmp_path / f"{name}.parts").iterdir()) for line in file.read_text().splitlines()]
+    assert len(kept) == 40 and all("no such file" in json.loads(line)["error"] for line in kept)
+    shutil.copy(pictures / "images/0/0.png", tmp_path / "7.png")
+    assert main(words) == 0
+    assert (tmp_path / name).exists() and not (tmp_path / f"{name}.parts").exists()
+
+
+def test_a_mistyped_image_is_an_error_before_anything_else(
+    pictures: Path, bundles: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = pictures / "images/0"
+    words = ["--bundle", str(bundles["classification"]), "--output", str(tmp_path / "out")]
+    for given, near in ((first / "00.png", "did you mean 0.png"), (first.with_name("im") / "0.png", "no folder")):
+        assert main(["predict", str(first / "0.png"), str(given), *words]) == 3
+        said = " ".join(capsys.readouterr().err.split())
+        assert "no such file or folder" in said and near in said, said
+    assert main(["predict", str(tmp_path / "lost.txt"), *words]) == 3
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_text_that_is_no_list_says_so(bundles: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "readme.txt").write_text("notes\n\nnothing\n")
+    with pytest.raises(DataError, match=r"readme\.txt:1: 'notes' is no file: this was read as a list of addresses"):
+        predicted(bundles["classification"], tmp_path / "out", tmp_path / "readme.txt")
+
+
+def test_a_bundle_that_is_not_there(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [str(pictures / "images/0/0.png"), "--bundle", str(tmp_path / "gone"), "--output", str(tmp_path / "out")]
+    assert main(["predict", *words]) == 1
+    assert f"bundle={tmp_path / 'gone'}: no model bundle there" in capsys.readouterr().err.replace("\n", "")
+
+
+def test_another_job_in_the_way_is_told_by_its_settings(
+    pictures: Path, bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    parts, place = tmp_path / "out.parts", {"images": "i", "model": "m", "temperature": 1.5}
+    parts.mkdir()
+    one = PredictSpec(bundle="b", input=["a"], output=str(tmp_path / "out"))
+    (parts / "job.json").write_text(json.dumps(place | {"settings": {"top_k": None}}))
+    with pytest.raises(
+        SpecError, match=r"another job: top_k was None, now 3; temperature was 1\.5, now 2\.5; the model"
+    ):
+        Parts(one).claim({"settings": {"top_k": 3}, "temperature": 2.5, "images": "i", "model": "n"}, False)
+    with pytest.raises(SpecError, match=r"another job: the images or their order differ\n"):
+        Parts(one).claim(place | {"settings": {"top_k": None}, "images": "j"}, False)
 
 
 @pytest.mark.parametrize("task", ["classification", "multilabel"])
@@ -315,7 +369,10 @@ def test_numbers_that_are_not_finite_are_errors(pictures: Path, tmp_path: Path) 
     image = pictures / "images/1/1.png"
     for task in ("classification", "multilabel"):
         bundle = make_classifier(tmp_path / task, task=task, sharpness=1e40)
-        (line,) = predicted(bundle, tmp_path / f"{task}.jsonl", image)
+        with pytest.raises(DataError, match="none of 1 images has an answer"):
+            predicted(bundle, tmp_path / f"{task}.jsonl", image)
+        (part,) = (tmp_path / f"{task}.jsonl.parts").iterdir()
+        line = json.loads(part.read_text())
         assert line == {"image": str(image), "error": "the model gives numbers for it that are not finite"}
         with pytest.raises(DataError, match=r"images\[0\]: the model gives numbers for it that are not finite"):
             kinsight.load(bundle, device="cpu").predict([image])

@@ -18,8 +18,9 @@ class Parsed:
     type. extra: further columns. place: where record i stands, for messages. may_have_header: the first line may be
     a header that the reader cannot tell from an image. classes: names in label order, where the source knows them;
     labels are then names. unknown_M, unknown_count_N: like label_M, count_N, the labels of which nobody knows whether
-    the image shows them. asked: labels that have a column of their own: nobody knows of any other; None: images show what
-    is listed and nothing else. offset_N, length_N: int64, where images lie inside the files that path_N names.
+    the image shows them. asked: labels that have a column of their own, nobody knows of any other; None:
+    images show what is listed and nothing else. offset_N, length_N: int64, where images lie inside the files that
+    path_N names.
     """
 
     path_N: pa.ChunkedArray

@@ -57,7 +57,8 @@ def read_records(
     classes: class names in label order (see `read_class_names`). num_classes: how many classes must suffice.
     own_vocabulary: neither applies; the labels stand for themselves. learned: `classes` are those of a model, of which
     nobody knows how TFRecords number them. labelled: an image without a label is an error;
-    without, such images have an empty list of labels. single: so is one with several. remarks: note also how labels are numbered and that lines repeat.
+    without, such images have an empty list of labels. single: so is one with several.
+    remarks: note also how labels are numbered and that lines repeat.
     Raises DataError naming file and line, StorageError if an address does not answer.
     """
     asked = Asked() if own_vocabulary else Asked(num_classes, classes, learned)
