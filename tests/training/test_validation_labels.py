@@ -88,7 +88,8 @@ def test_columns_that_one_side_lacks_are_told_by_name(
 @pytest.mark.parametrize("task", ["classification", "multilabel", "metric"])
 def test_a_training_that_diverged_says_so(task: str, folder: Path, tmp_path: Path) -> None:
     further = {"optimizer": {"kind": "sgd", "lr": 1e25}, "schedule": {"warmup_steps": 0}, "steps": 1, "epochs": None}
-    lists = [folder / f"{part}{'-labels' * (task == 'multilabel')}.csv" for part in ("train", "validation")]
+    ending = "-labels.csv" if task == "multilabel" else ".csv"
+    lists = folder / f"train{ending}", folder / f"validation{ending}"
     with pytest.raises(RunError, match="validation after step 1: the model's outputs are not finite") as caught:
         train(settings(*lists, tmp_path / "run", task, **further))
     assert "lower optimizer.lr" in (caught.value.remedy or "")

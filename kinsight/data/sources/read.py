@@ -91,7 +91,8 @@ def _refuse_several(labels_N: pa.ChunkedArray, names: Sequence[str], parsed: Par
     if not (odd := np.flatnonzero(pc.list_value_length(labels_N).to_numpy() > 1)).size:
         return
     first = int(odd[0])
-    shown = [names[label] for label in labels_N[first].as_py()]
+    labels: list[int] = labels_N[first].as_py()
+    shown = [names[label] for label in labels]
     remedy = "give each image one label, or train with task=multilabel, where images have any number"
     raise not_single(shown, odd.size, parsed.place(first), remedy)
 
