@@ -31,8 +31,8 @@ _KNOWN = ("labels", "uri", VECTOR_COLUMN)
 
 
 class Block(NamedTuple):
-    """vector_ND: float32. labels: lists of integers. uri: strings, empty where unknown. columns: `id` and the source's
-    further columns, where there are any.
+    """vector_ND: float32. labels: lists of integers, perhaps of text in another tool's file. uri: strings, empty where
+    unknown. columns: `id` and the source's further columns, where there are any.
     """
 
     vector_ND: np.ndarray
@@ -151,12 +151,16 @@ class _Table(NamedTuple):
     def _block(self, table: pa.Table) -> Block:
         own = [name for name in _KNOWN if name in table.column_names]
         vector_BD = as_float32(list_matrix(table[VECTOR_COLUMN], self.place, VECTOR_COLUMN))
-        labels = table["labels"] if "labels" in own else _no_labels(len(table))
+        labels = _label_lists(table["labels"]) if "labels" in own else _no_labels(len(table))
         uri = table["uri"] if "uri" in own else pa.chunked_array([pa.repeat("", len(table))])
-        for name, column, fits in (("labels", labels, _holds_labels), ("uri", uri, _holds_text)):
-            if not fits(column.type):
-                what = f"column {name!r} holds {column.type}, not {'lists of integers' if name == 'labels' else 'text'}"
+        for name, found, wanted in (
+            ("labels", labels is not None, "text or integers, or lists of them"),
+            ("uri", _holds_text(uri.type), "text"),
+        ):
+            if not found:
+                what = f"column {name!r} holds {table[name].type}, not {wanted}"
                 raise unusable(self.place, "parquet", what, "give that column another name")
+        assert labels is not None
         return Block(vector_BD, labels, pc.fill_null(uri.cast(pa.string()), ""), table.drop_columns(own))
 
 
@@ -260,8 +264,23 @@ def _no_labels(count: int) -> pa.ChunkedArray:
     return pa.chunked_array([none])
 
 
-def _holds_labels(kind: pa.DataType) -> bool:
-    return (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and pa.types.is_integer(kind.value_type)
+def _label_lists(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """Labels as lists, of integers or of text, one or several or none in a row; None where they are something else."""
+    whole, kind = pa.concat_arrays(column.chunks), column.type
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        row_M, each = pc.list_parent_indices(whole).to_numpy(zero_copy_only=False), pc.list_flatten(whole)
+    else:
+        row_M, each = np.arange(len(whole)), whole
+    if _holds_text(each.type) or pa.types.is_null(each.type):
+        each = each.cast(pa.string())
+        kept = pc.fill_null(pc.not_equal(each, ""), False)
+    elif pa.types.is_integer(each.type):
+        kept = pc.is_valid(each)
+    else:
+        return None
+    count_N = np.bincount(row_M[kept.to_numpy(zero_copy_only=False)], minlength=len(whole))
+    offsets = pa.array(np.concatenate([[0], np.cumsum(count_N)]).astype(np.int32))
+    return pa.chunked_array([pa.ListArray.from_arrays(offsets, each.filter(kept))])
 
 
 def _holds_text(kind: pa.DataType) -> bool:

@@ -1,9 +1,11 @@
 """One write of an index: new files under a new generation's names, then the header, then what nobody needs any more."""
 
+import errno
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +16,7 @@ import pyarrow as pa
 import torch
 
 from kinsight import __version__, storage
-from kinsight.errors import KinsightError, RunError
+from kinsight.errors import KinsightError, RunError, StorageError
 from kinsight.indexing.files import VectorWriter, mark_of
 from kinsight.indexing.header import DATA_FILE, FileMark, IndexHeader, Segment, read_header, write_header
 from kinsight.indexing.lock import Lock, overtaken
@@ -95,9 +97,7 @@ class Generation:
         try:
             structure.save(path)
         except RuntimeError as error:
-            raise RunError(
-                "index.not-written", f"{path}: {str(error).splitlines()[0]}", remedy="free some space there"
-            ) from None
+            raise _not_written(error, path) from None
         with storage.local_errors(path), path.open("rb+") as file:
             os.fsync(file.fileno())
         self._mark(name)
@@ -179,6 +179,22 @@ class Generation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._clean_up()
+        if isinstance(error, StorageError) and error.code == "storage.full" and not self._published:
+            raise self._full(error) from None
+
+    def _full(self, error: StorageError) -> StorageError:
+        """The same with what a user wants to know next."""
+        room = self.place.local_path if self._scratch is None else Path(tempfile.gettempdir())
+        message = error.message
+        with suppress(OSError):
+            free = shutil.disk_usage(room).free / 1e6
+            message += f"; {free:,.1f} MB are free there, now that what was begun is removed"
+        if self.before is not None:
+            message += "; the index is as it was before"
+        return StorageError(error.code, message, field=error.field, remedy=error.remedy)
+
+    def _clean_up(self) -> None:
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
         elif not self._published:
@@ -190,6 +206,17 @@ class Generation:
 
 
 _ROW_FILES = {"vectors": "npy", "norms": "npy", "items": "arrow"}
+
+
+def _not_written(error: RuntimeError, path: Path) -> KinsightError:
+    """What faiss says of a file it could not write, in the words of all other files."""
+    text = str(error)
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if os.strerror(number) in text:
+            return storage.local_error(OSError(number, os.strerror(number)), path)
+    return RunError(
+        "index.not-written", f"{path}: could not be written", remedy="see that the disk has room, and works"
+    )
 
 
 def _numbers(place: storage.Address) -> list[int]:

@@ -64,7 +64,8 @@ def tuned_again(structure: Structure, gallery: Gallery) -> Structure:
     """The structure, of a learned index that has grown by a tenth since its settings were found with new ones."""
     if not isinstance(structure, Learned) or structure.num_rows <= _GROWN * structure.settings.tuned_rows:
         return structure
-    progress.say("tuning      again: the index has grown")
+    rows, then = structure.num_rows, structure.settings.tuned_rows
+    progress.say(f"tuning      again: lists hold {rows:,} rows, deleted ones too; {then:,} when settings were found")
     return tune(structure, gallery)
 
 

@@ -177,7 +177,9 @@ def _migrated(content: dict[str, Any], file: storage.Address) -> dict[str, Any]:
 
 def _absent(place: storage.Address) -> DataError | StorageError:
     if not storage.is_directory(place):
-        return StorageError("storage.not-found", f"{place}: no index there", remedy="check the address")
+        if not storage.exists(place):
+            return StorageError("storage.not-found", f"{place}: no index there", remedy="check the address")
+        return _no_index(place, "is a file, and an index is a folder")
     names = [entry.relative for entry in storage.list_files(place, recursive=False)]
     if any(DATA_FILE.fullmatch(name) for name in names):
         return DataError(
@@ -186,12 +188,11 @@ def _absent(place: storage.Address) -> DataError | StorageError:
             field=str(place),
             remedy="give the build command again, or copy all of its files",
         )
-    return DataError(
-        "index.absent",
-        f"holds no {HEADER}",
-        field=str(place),
-        remedy="give the folder that `kinsight index build` wrote",
-    )
+    return _no_index(place, f"there is no index: it holds no {HEADER}")
+
+
+def _no_index(place: storage.Address, what: str) -> DataError:
+    return DataError("index.absent", what, field=str(place), remedy="give the folder that `kinsight index build` wrote")
 
 
 def _bad(file: storage.Address, what: str) -> DataError:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from kinsight import progress, storage
 from kinsight.errors import RunError, StorageError
+from kinsight.indexing.header import HEADER
 
 NAME = ".writer.lock"
 _RENEW_S = 30.0
@@ -57,9 +58,16 @@ class Lock:
 def writing(place: storage.Address) -> Iterator[Lock]:
     """The body is the only writer of the index at `place`. Raises RunError naming who else is."""
     if place.is_local:
-        storage.make_directory(place.local_path)
-        with _local(place.local_path / NAME):
-            yield Lock(place)
+        path = place.local_path
+        made = [folder for folder in (path, *path.parents) if not folder.exists()]
+        storage.make_directory(path)
+        try:
+            with _local(path / NAME):
+                yield Lock(place)
+        finally:
+            with suppress(OSError):  # where nothing came of it, folders made for it go again
+                for folder in made:
+                    folder.rmdir()
     else:
         with _remote(Lock(place, place.child(NAME))) as lock:
             yield lock
@@ -72,6 +80,7 @@ def overtaken(place: storage.Address) -> RunError:
 
 @contextmanager
 def _local(path: Path) -> Iterator[None]:
+    new = not path.exists()
     with storage.local_errors(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -84,9 +93,23 @@ def _local(path: Path) -> Iterator[None]:
             progress.warn(f"{path.parent}: this file system has no locks; see to it that nobody else writes the index")
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, _me().encode(), 0)
-        yield
+        if not _is_at(descriptor, path):  # removed by the one who held it before
+            raise _busy(str(path.parent), "")
+        try:
+            yield
+        except BaseException:
+            if new and not (path.parent / HEADER).exists():
+                path.unlink()
+            raise
     finally:
         os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager

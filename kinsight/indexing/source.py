@@ -89,7 +89,9 @@ def items_of(
 
 
 def label_names(labels: pa.ChunkedArray, names: Sequence[str]) -> pa.ChunkedArray:
-    """The labels of each image as one string: names where they are known, else numbers."""
+    """The labels of each image as one string: names where they are known, else numbers; text as it is."""
+    if pa.types.is_string(labels.type.value_type):
+        return pc.binary_join(labels, SEPARATOR)
     number_M = pc.list_flatten(labels).to_numpy()
     shown = np.array([*names, ""], object)
     known_M = (number_M >= 0) & (number_M < len(names))
@@ -119,6 +121,8 @@ def _ids(stream: EmbeddingStream, block: Block, columns: Columns, next_id: int |
 
 
 def _fault(name: str, kind: pa.DataType) -> str:
+    if name == "label":
+        return "is no column of its own in an index; name it `labels` to have it as the label"
     if name in RESERVED:
         return "has a name that search results use themselves"
     plain = _plain(kind)

@@ -28,9 +28,11 @@ def refuse_unusable(
     row = int(usable_B.argmin())
     item = table.slice(row, 1).to_pylist()[0]
     uri = f" ({item['uri']})" if item["uri"] else ""
+    number = None if rows is None else int(rows[row])
+    where, whose = "" if number is None else f"row {number}: ", f" of item {item['id']!r}"
     raise DataError(
         "index.vector",
-        f"{'' if rows is None else f'row {rows[row]}: '}the vector of item {item['id']!r}{uri} {what}",
+        f"{where}the vector{'' if item['id'] == number else whose}{uri} {what}",
         field=place,
         remedy="look for a diverged model or a broken image behind it, or drop it",
     )

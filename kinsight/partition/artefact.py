@@ -196,7 +196,7 @@ def _built(header: PartitionHeader, state: dict[str, Tensor]) -> Partition:
 def _read_header(place: storage.Address) -> PartitionHeader:
     file = place.child(HEADER)
     if not storage.exists(file):
-        raise StorageError("storage.not-found", f"{place}: no partition there", remedy="check the address")
+        raise _absent(place)
     try:
         content = json.loads(storage.read_text(file))
         header = PartitionHeader.model_validate(content)
@@ -211,6 +211,22 @@ def _read_header(place: storage.Address) -> PartitionHeader:
             remedy="use that version of Kinsight, or learn the partition again",
         )
     return header
+
+
+def _absent(place: storage.Address) -> DataError | StorageError:
+    made = "learn one: kinsight partition VECTORS --output DIR"
+    if storage.is_directory(place):
+        what = f"holds no partition: {HEADER} is missing"
+    elif storage.exists(place):
+        what = "is a file, and a partition is a folder"
+    else:
+        return StorageError(
+            "storage.not-found",
+            "no partition there",
+            field=f"partition={place}",
+            remedy=f"check the address, or {made}",
+        )
+    return DataError("partition.absent", what, field=f"partition={place}", remedy=f"give its folder, or {made}")
 
 
 def _altered(place: storage.Address | Path, what: str) -> DataError:

@@ -7,9 +7,11 @@ work/                                               what is done so far, while i
 Shapes: N vectors of the file, S of the sample, H held out, L lists, K neighbours.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,7 @@ from kinsight.parallel.device import choose_precision, pick_device
 from kinsight.partition.artefact import HEADER, Partition, PartitionHeader
 from kinsight.partition.clusters import Clusters, balance, k_means
 from kinsight.partition.devices import devices_with
-from kinsight.partition.enough import decide_lists, held_of, refuse_few
+from kinsight.partition.enough import decide_lists, held_of, refuse_alike, refuse_few
 from kinsight.partition.exact import nearest_rows
 from kinsight.partition.fit import FitPlan, FitState, fit
 from kinsight.partition.measure import Truth
@@ -62,13 +64,26 @@ def learn(spec: PartitionSpec | Mapping[str, Any], *, overwrite: bool = False) -
         )
     output.check_writable()
     learning = Learning.of(spec)
+    made = [folder for folder in (output.path, *output.path.parents) if not folder.exists()]
     with output:
         work = Work(output, learning.settings(), overwrite=overwrite)
+        try:
+            partition = learning.run(work)
+        except DataError:  # with other vectors nothing of it can be gone on with
+            work.clear()
+            _remove_empty(made)
+            raise
         # not by way of a copy in `output.path`: an upload that fails would have taken the old partition away
-        header = learning.run(work).save(output.address)
+        header = partition.save(output.address)
         draw_measured(header, output.path / PICTURE)
         work.clear()
     return header
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def run(spec: PartitionSpec | Mapping[str, Any], *, overwrite: bool = False) -> PartitionHeader:
@@ -165,8 +180,9 @@ class Learning:
         cluster = self.spec.cluster
 
         def made() -> dict[str, Tensor]:
-            row_M = self._some(cluster.per_list * self.lists, 2)
-            vector_MR = space.rows(torch.from_numpy(self.source.take(row_M))).to(self.device)
+            vector_MD = self.source.take(self._some(cluster.per_list * self.lists, 2))
+            refuse_alike(self.spec, vector_MD, self.lists)
+            vector_MR = space.rows(torch.from_numpy(vector_MD)).to(self.device)
             generator = torch.Generator().manual_seed(self.spec.seed)
             with progress.task("k-means", cluster.iterations, "rounds") as task:
                 start = k_means(

@@ -139,14 +139,39 @@ _SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 
 
 def bounds(field: FieldInfo) -> str:
-    """Bounds as text: `> 0, ≤ 1`."""
-    found = [
-        f"{sign} {getattr(item, name):g}"
-        for item in field.metadata
+    """Bounds as text: `> 0, ≤ 1`; of a list's items: `each ≥ 0`."""
+    own, each = _signs([*field.metadata, *_layers(field.annotation)]), _signs(_layers(_item(field.annotation)))
+    return "; ".join(text for text in (own, f"each {each}" if each else "") if text)
+
+
+def _signs(layers: list[Any]) -> str:
+    return ", ".join(
+        f"{sign} {_number(getattr(item, name))}"
+        for item in layers
         for name, sign in _SIGNS.items()
         if getattr(item, name, None) is not None
-    ]
-    return ", ".join(found)
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def _layers(annotation: Any) -> list[Any]:
+    """What Annotated says of a type, also of one that may be null."""
+    if get_origin(annotation) is Annotated:
+        told = [part for layer in annotation.__metadata__ for part in getattr(layer, "metadata", [layer])]
+        return [*told, *_layers(get_args(annotation)[0])]
+    if get_origin(annotation) in (Union, types.UnionType):
+        parts = [part for part in get_args(annotation) if part is not type(None)]
+        return _layers(parts[0]) if len(parts) == 1 else []
+    return []
+
+
+def _item(annotation: Any) -> Any:
+    """The type of a list's items; None of anything else."""
+    plain = without_none(annotation)[0]
+    return get_args(plain)[0] if get_origin(plain) is list else None
 
 
 def type_name(type_: Any) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from kinsight.specs.base import Spec
 from kinsight.specs.fields import Setting, settings, type_name
 
+_FAST = "\N{NO-BREAK SPACE}"
 COMMON = """\
   --spec FILE        settings from a YAML file; flags win over it
   --dry-run          print the resolved settings and stop
@@ -54,7 +55,7 @@ def _rows(rows: list[Setting], *, words: bool = False) -> list[str]:
         if setting.arms:
             continue
         if setting.tag_of is None:
-            lines += _row(f"--{_flag(setting)} {_value(setting)}", setting.help)
+            lines += _row(f"--{_flag(setting)} {_value(setting)}", setting.help + _limits(setting))
         elif setting.tag_of in shown:
             lines += _row(f"--{_flag(setting)} {_value(setting)}", f"{setting.help}; choices as above")
         else:
@@ -147,7 +148,8 @@ def _default(setting: Setting) -> str:
 
 
 def _limits(setting: Setting) -> str:
-    return f" ({setting.bounds})" if setting.bounds else ""
+    """Bounds that `_wrap` does not take apart."""
+    return f" ({setting.bounds.replace(' ', _FAST).replace(f',{_FAST}', ', ')})" if setting.bounds else ""
 
 
 def _row(left: str, right: str) -> list[str]:
@@ -158,7 +160,7 @@ def _wrap(left: str, right: str, column: int) -> list[str]:
     width = max(60, min(shutil.get_terminal_size((110, 24)).columns, 120)) - column
     wrapped = textwrap.wrap(right, width, break_long_words=False) or [""]
     first = [f"{left:<{column}}{wrapped[0]}"] if len(left) < column else [left, " " * column + wrapped[0]]
-    return [line.rstrip() for line in [*first, *(" " * column + line for line in wrapped[1:])]]
+    return [line.rstrip().replace(_FAST, " ") for line in [*first, *(" " * column + line for line in wrapped[1:])]]
 
 
 def reference(title: str, model: type[Spec]) -> str:

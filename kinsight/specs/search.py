@@ -27,7 +27,9 @@ class SearchSpec(Spec):
         description="stored embeddings to search with instead: their folder, or a file as `index build` takes it "
         "(.hdf5: data set test)",
     )
-    id: list[str] = Field(default=[], description="items of the index to search with instead; none finds itself")
+    ids: list[str] = Field(
+        default=[], description="ids of items of the index to search with instead; none finds itself"
+    )
     bundle: str | None = Field(
         default=None, description="model bundle (or run) that made the index: embeds the images, holds the thresholds"
     )
@@ -64,9 +66,9 @@ class SearchSpec(Spec):
 
     @model_validator(mode="after")
     def _one_sort_of_queries(self) -> "SearchSpec":
-        given = [name for name in ("images", "vectors", "id") if getattr(self, name)]
+        given = [name for name in ("images", "vectors", "ids") if getattr(self, name)]
         if len(given) != 1:
-            raise ValueError(f"give one of images, vectors, id; got {' and '.join(given) or 'none'}")
+            raise ValueError(f"give one of images, vectors, ids; got {' and '.join(given) or 'none'}")
         if self.images and self.bundle is None:
             raise ValueError("bundle is needed: the model that turns the images into vectors")
         idle = [name for name in _OF_IMAGES if name in self.model_fields_set] if not self.images else []

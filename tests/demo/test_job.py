@@ -47,7 +47,7 @@ def test_the_commands_it_shows_can_be_typed(demo: tuple[Path, subprocess.Complet
 
 def test_every_symbol_is_found_with_its_character(demo: tuple[Path, subprocess.CompletedProcess[str]]):
     folder, _ = demo
-    found = kinsight("search", "out/index", "--id", "0", "--k", "3", "--format", "jsonl", cwd=folder)
+    found = kinsight("search", "out/index", "--ids", "0", "--k", "3", "--format", "jsonl", cwd=folder)
     assert found.returncode == 0, found.stderr
     rows = [json.loads(line) for line in found.stdout.splitlines()]
     assert len(rows) == 3

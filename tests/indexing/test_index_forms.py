@@ -97,7 +97,7 @@ def test_a_vector_with_nan_is_named(form: str, tmp_path: Path) -> None:
     learning: dict[str, Any] = {"vectors": place, "output": str(tmp_path / "out"), "device": "cpu", "held_out": 200}
     with pytest.raises(DataError, match="row 2345 holds NaN"):
         learn(learning)
-    with pytest.raises(DataError, match=r"item 2345 .*holds NaN"):
+    with pytest.raises(DataError, match=r"row 2345: .*holds NaN"):
         build({"embeddings": place, "output": str(tmp_path / "index")})
     bad_ND[2345] = 0
     place = written(tmp_path / "zero", form, bad_ND)

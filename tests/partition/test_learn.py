@@ -1,6 +1,7 @@
 """The job: from a file of vectors to a partition, stopped and gone on with, on right and wrong input."""
 
 import json
+import re
 import resource
 import sys
 from pathlib import Path
@@ -236,7 +237,38 @@ def test_a_failed_save_leaves_the_old_partition(spec: dict[str, Any], monkeypatc
 
 def test_identical_vectors(spec: dict[str, Any]) -> None:
     np.save(spec["vectors"], np.ones((3000, 8), np.float32))
+    with pytest.raises(DataError, match=r"none differs from the others: too few for 32 lists\n.*index of kind flat"):
+        learn(spec)
+
+
+@pytest.mark.parametrize(("distinct", "refused"), [(30, True), (100, False), (2600, None)])
+def test_vectors_of_which_few_are_distinct(
+    spec: dict[str, Any], capsys: pytest.CaptureFixture[str], distinct: int, refused: bool | None
+) -> None:
+    np.save(spec["vectors"], np.resize(vectors(seed=2)[:distinct], (3000, vectors().shape[1])))
+    if refused:
+        with pytest.raises(
+            DataError, match=r"vectors drawn only 30 are distinct: too few for 32 lists\n.*set lists to 3"
+        ):
+            learn(spec)
+        assert not Path(spec["output"]).exists()
+        return
     assert learn(spec).lists == 32
+    said = "vectors drawn only 100 are distinct, less than 8 for each of 32 lists: .* set lists to 12 at most"
+    assert bool(re.search(said, capsys.readouterr().err.replace("\n", " "))) == (refused is False)
+
+
+def test_vectors_that_are_refused_leave_nothing_behind(spec: dict[str, Any], tmp_path: Path) -> None:
+    good_ND = vectors(seed=3)
+    bad_ND = good_ND.copy()
+    bad_ND[1234, 1] = np.nan
+    np.save(spec["vectors"], bad_ND)
+    output = tmp_path / "new" / "partition"
+    with pytest.raises(DataError, match="row 1234 holds NaN"):
+        learn(spec | {"output": str(output)})
+    assert not output.parent.exists()
+    np.save(spec["vectors"], good_ND)
+    assert learn(spec | {"output": str(output)}).lists == 32
 
 
 def test_work_on_other_vectors_is_not_gone_on_with(spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

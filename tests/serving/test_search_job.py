@@ -122,13 +122,13 @@ def test_the_table_is_aligned_and_the_command_line_works(made, tmp_path, capsys)
     assert shown[1].startswith(image)
     assert shown[2].startswith(" ")
     assert all(line[column:].split()[1] in ("yes", "no") for line in shown[1:] if line)
-    assert main(["search", index, "--id", "1", "2", "--k", "1", "--format", "jsonl"]) == 0
+    assert main(["search", index, "--ids", "1", "2", "--k", "1", "--format", "jsonl"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["query"] for line in lines] == ["1", "2"]
-    assert main(["search", index, "--id", "99"]) == 3
+    assert main(["search", index, "--ids", "99"]) == 3
     assert "did you mean 23" in capsys.readouterr().err
     assert main(["search", index]) == 2
-    assert main(["search", str(tmp_path), "--id", "1"]) == 3
+    assert main(["search", str(tmp_path), "--ids", "1"]) == 3
 
 
 def test_more_than_there_is_and_an_empty_index(made, tmp_path, capsys):
@@ -176,7 +176,7 @@ def test_queries_of_another_model_are_refused(made, tmp_path, other_bundle):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({}, "give one of images, vectors, id; got none"),
+        ({}, "give one of images, vectors, ids; got none"),
         ({"ids": ["1"], "vectors": "x"}, "got vectors and ids"),
         ({"images": ["x.png"]}, "bundle is needed"),
         ({"ids": ["1"], "workers": 2}, "workers have no effect"),
