@@ -153,7 +153,7 @@ def _report(spec: EvaluateSpec, model: Model, found: Scored, judged: Classified)
         "model": model.name,
         "model hash": model.content_hash,
         "device": f"{model.device} in {model.arithmetic.name}",
-        "temperature of the bundle": decision.temperature,
+        "temperature of the bundle": None if decision.temperature is None else f"{decision.temperature:.4g}",
         "temperature found here": f"{judged.fitted.temperature:.4g}",
         "fingerprint of the images": found.records.fingerprint,
         "equal scores": "the lower class first",

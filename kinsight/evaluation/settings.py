@@ -19,10 +19,22 @@ def printed_yaml(spec: Spec) -> str:
 
 
 def differing_fields(before: dict[str, Any], now: dict[str, Any], ignored: Sequence[str]) -> list[str]:
-    """`name was x, now y` for every setting that differs, but for the `ignored` ones and what lies below them."""
+    """`name was x, now y` for every setting that differs, but for the `ignored` ones and what lies below them.
+
+    Where another kind was chosen, settings that only one of both kinds has are passed over.
+    """
     old, new = _flat(before), _flat(now)
     names = [name for name in {**old, **new} if not any(f"{name}.".startswith(f"{other}.") for other in ignored)]
+    names = [name for name in names if not _of_another_kind(name, old, new)]
     return [f"{name} was {old.get(name)!r}, now {new.get(name)!r}" for name in names if old.get(name) != new.get(name)]
+
+
+def _of_another_kind(name: str, old: dict[str, Any], new: dict[str, Any]) -> bool:
+    if name in old and name in new:
+        return False
+    parts = name.split(".")
+    tags = [f"{'.'.join(parts[:end])}.{tag}" for end in range(1, len(parts)) for tag in ("kind", "format")]
+    return any(tag in old and tag in new and old[tag] != new[tag] for tag in tags)
 
 
 def _printed(value: Any) -> Any:

@@ -49,7 +49,8 @@ def line_chart(
 
     anchor: its name on the page. share: vertical values are shares, shown in per cent. decades: logarithmic x, all
     positive. steps: each y holds from its x to the next, and what is below is filled: a histogram. dots: each value
-    is marked too. beside: what other charts show that this one is to be compared with; the axes hold it, too.
+    is marked too, but for faint lines. beside: what other charts show that this one is to be compared with; the axes
+    hold it, too.
     """
     drawn = [line for line in lines if len(line.x)]
     if not drawn:
@@ -109,7 +110,7 @@ def _path(line: Line, x: Scale, y: Scale, colour: int, steps: bool, dots: bool) 
         return f'<path class="area s{colour}" d="{path}"/>'
     style = f"{'faint' if line.faint else 'line'} s{colour}"
     drawn = f'<path class="{style}" d="M{"L".join(f"{a} {b}" for a, b in at)}"/>'
-    if (dots and len(at) <= 60) or len(at) == 1:
+    if (dots and not line.faint and len(at) <= 60) or len(at) == 1:
         drawn += "".join(f'<circle class="s{colour}" cx="{a}" cy="{b}" r="3"/>' for a, b in at)
     return drawn
 

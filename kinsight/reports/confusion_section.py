@@ -11,7 +11,9 @@ from kinsight.reports.words import percent
 MOST_CLASSES = 30  # of a picture; of more, those with the most mistakes
 _PAIRS = 20
 _NAMED = 18  # letters of a class beside the picture
-_CELL, _SIDE, _TOP = 22, 150, 14
+_COUNTED = 20  # classes up to which cells say how many images they hold
+_WIDE, _LEAST, _MOST = 640, 22, 72  # of all cells together, and of one
+_SIDE, _TOP = 172, 34
 
 
 def confusion_section(found: Classified) -> str:
@@ -63,24 +65,26 @@ def _picture(found: Classified, count_KK: Tensor, chosen: list[int]) -> str:
     assert found.one is not None
     names = [found.class_names[label] for label in chosen]
     number = len(names)
-    edge = _CELL * number
-    parts = []
+    cell = max(_LEAST, min(_MOST, _WIDE // number))
+    edge = cell * number
+    parts = [_titles(edge)]
     for row, (label, counts) in enumerate(zip(chosen, count_KK.tolist(), strict=True)):
-        y, total = _TOP + row * _CELL, int(found.one.support_C[label])
-        middle = y + _CELL * 0.68
+        y, total = _TOP + row * cell, int(found.one.support_C[label])
+        middle = y + cell / 2 + 4
         parts.append(f'<text x="{_SIDE - 6}" y="{middle:.1f}" text-anchor="end">{escape(_short(names[row]))}</text>')
         for column, count in enumerate(counts):
             if not count:
                 continue
-            share, x = count / total, _SIDE + column * _CELL
+            share, x = count / total, _SIDE + column * cell
             told = f"{names[row]} → {names[column]}: {count:,} of {total:,} images ({percent(share)})"
             kind = "hit" if row == column else "miss"
+            number_there = _count(x + cell / 2, middle, count) if number <= _COUNTED else ""
             parts.append(
-                f'<rect class="{kind}" x="{x + 1}" y="{y + 1}" width="{_CELL - 2}" height="{_CELL - 2}" '
-                f'fill-opacity="{max(0.08, share):.3f}"><title>{escape(told)}</title></rect>'
+                f'<rect class="{kind}" x="{x + 1}" y="{y + 1}" width="{cell - 2}" height="{cell - 2}" '
+                f'fill-opacity="{max(0.08, share):.3f}"><title>{escape(told)}</title></rect>{number_there}'
             )
     for column, name in enumerate(names):
-        x, y = _SIDE + (column + 0.66) * _CELL, _TOP + edge + 8
+        x, y = _SIDE + (column + 0.5) * cell + 4, _TOP + edge + 10
         turned = f'text-anchor="end" transform="rotate(-60 {x:.1f} {y})"'
         parts.append(f'<text x="{x:.1f}" y="{y}" {turned}>{escape(_short(name))}</text>')
     frame = f'<rect class="frame" x="{_SIDE}" y="{_TOP}" width="{edge}" height="{edge}"/>'
@@ -89,6 +93,19 @@ def _picture(found: Classified, count_KK: Tensor, chosen: list[int]) -> str:
         f'<figure class="confusion"><svg viewBox="0 0 {width} {height}" width="{width}" role="img" '
         f'aria-label="which classes are taken for which">{frame}{"".join(parts)}</svg></figure>'
     )
+
+
+def _titles(edge: int) -> str:
+    middle, left = _TOP + edge / 2, 14
+    return (
+        f'<text class="axis" x="{_SIDE + edge / 2:.1f}" y="{_TOP - 12}" text-anchor="middle">is taken for</text>'
+        f'<text class="axis" x="{left}" y="{middle:.1f}" text-anchor="middle" '
+        f'transform="rotate(-90 {left} {middle:.1f})">shows</text>'
+    )
+
+
+def _count(x: float, y: float, count: int) -> str:
+    return f'<text class="count" x="{x:.1f}" y="{y:.1f}" text-anchor="middle">{count:,}</text>'
 
 
 def _short(name: str) -> str:

@@ -10,7 +10,7 @@ from kinsight.reports.charts import Line, charts, line_chart
 from kinsight.reports.curves import Curve, curve, metric_curves, smooth
 from kinsight.reports.evaluated import Trained
 from kinsight.reports.html import numbers, section
-from kinsight.reports.words import display_name
+from kinsight.reports.words import display_name, in_sentence
 
 _FEW = 30  # values below which nothing is smoothed
 
@@ -45,7 +45,9 @@ def _note(trained: Trained) -> str:
         return f"{text}; there was no validation set, so the last model counts as the best."
     best = int(curves[0].value.argmax())
     value, step = curves[0].value[best], int(curves[0].step[best])
-    return f"{text}; the best model, by {display_name(curves[0].name)} {value:.4f}, is that of step {step:,}."
+    return (
+        f"{text}; the best model, by {in_sentence(display_name(curves[0].name))} {value:.4f}, is that of step {step:,}."
+    )
 
 
 def _loss(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -61,7 +63,8 @@ def _loss(rows: Sequence[Mapping[str, Any]]) -> str:
 def _validation(rows: Sequence[Mapping[str, Any]], judged: str | None) -> str:
     """Empty where nothing was validated: the note says so, and the other charts get the room."""
     lines = [_line(display_name(found.name), found) for found in metric_curves(rows, judged)]
-    return line_chart("validation", "Validation", lines, x_label="step", dots=True) if lines else ""
+    title = f"Validation: {in_sentence(lines[0].name)}" if len(lines) == 1 else "Validation"  # more have a legend
+    return line_chart("validation", title, lines, x_label="step", dots=True) if lines else ""
 
 
 def _rate(rows: Sequence[Mapping[str, Any]]) -> str:

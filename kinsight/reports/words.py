@@ -28,6 +28,11 @@ _SENTENCES = {
 }
 
 
+def in_sentence(name: str) -> str:
+    """A metric's name amid a sentence: `Mean average precision` in small letters, `MAP@R` as it is."""
+    return name[0].lower() + name[1:] if name[1:2].islower() else name
+
+
 def variant(name: str, size: int | None = None, *, improved: bool = False) -> str:
     """The flat name of a metric measured with the first `size` dimensions, or with a search made better, or both."""
     return (f"dim={size}/" if size is not None else "") + ("improved/" if improved else "") + name

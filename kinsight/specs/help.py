@@ -4,7 +4,7 @@ import re
 import shutil
 import textwrap
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from kinsight.specs.base import Spec
 from kinsight.specs.fields import Setting, settings, type_name
@@ -55,7 +55,7 @@ def _rows(rows: list[Setting], *, words: bool = False) -> list[str]:
         if setting.arms:
             continue
         if setting.tag_of is None:
-            lines += _row(f"--{_flag(setting)} {_value(setting)}", setting.help + _limits(setting))
+            lines += _row(f"--{_flag(setting)} {_value(setting)}", setting.help + _choices(setting) + _limits(setting))
         elif setting.tag_of in shown:
             lines += _row(f"--{_flag(setting)} {_value(setting)}", f"{setting.help}; choices as above")
         else:
@@ -145,6 +145,13 @@ def show(value: Any) -> str:
 
 def _default(setting: Setting) -> str:
     return " (needed)" if setting.required else f"={show(setting.default)}"
+
+
+def _choices(setting: Setting) -> str:
+    """The words that a setting takes, unless its help has them all."""
+    words = [str(word) for word in get_args(setting.type_)] if get_origin(setting.type_) is Literal else []
+    told = set(re.findall(r"[\w@.-]+", setting.help))
+    return "" if len(words) < 2 or told.issuperset(words) else f" ({' | '.join(words)})"
 
 
 def _limits(setting: Setting) -> str:

@@ -34,6 +34,16 @@ def test_columns_are_chosen_and_ordered(tmp_path):
     assert rows(named) == [([2, 0], [1])]  # of x nothing is said
 
 
+def test_a_label_column_that_is_not_there_is_told_with_the_nearest(tmp_path):
+    (tmp_path / "a.csv").write_text("image,ace,jack,ten\na.jpg,1,0,1\n")
+    with pytest.raises(DataError) as caught:
+        read_records(Csv(path=str(tmp_path / "a.csv"), label_columns=["ace", "jakc", "ten"]))
+    assert caught.value.remedy == "did you mean 'jack' instead of 'jakc'?"
+    with pytest.raises(DataError) as caught:
+        read_records(Csv(path=str(tmp_path / "a.csv"), label_columns=["ace", "jack", "ten", "zzz"]))
+    assert caught.value.remedy == "take 'zzz' out of label_columns"
+
+
 def test_parquet_with_every_type_of_cell(tmp_path):
     table = pa.table(
         {
@@ -56,7 +66,7 @@ def test_what_is_wrong_is_named(tmp_path):
     (tmp_path / "b.csv").write_text("image,cat,dog\na.jpg,1,0\nb.jpg,0,0\n")
     with pytest.raises(DataError, match=r"b\.csv:3.*no label column holds 1"):
         read_records(Csv(path=str(tmp_path / "b.csv"), label_columns=["*"]))
-    with pytest.raises(DataError, match=r"no column 'dogs'.*\n.*label_columns to 'dog'"):
+    with pytest.raises(DataError, match=r"no column 'dogs'.*\n.*did you mean 'dog' instead of 'dogs'"):
         read_records(Csv(path=str(tmp_path / "b.csv"), label_columns=["cat", "dogs"]))
     with pytest.raises(ValueError, match="set one of them"):
         Csv(path="a.csv", label_columns=["*"], label_column="x")

@@ -8,6 +8,9 @@ import pytest
 
 from kinsight.reports.axes import across, decade_ticks, number, ticks, upwards
 from kinsight.reports.charts import MOST_POINTS, Line, Mark, line_chart
+from kinsight.reports.evaluated import Trained
+from kinsight.reports.training_section import training_section
+from kinsight.reports.words import in_sentence
 
 
 def line(y: list[float], name: str = "y") -> Line:
@@ -80,6 +83,13 @@ def test_long_lines_keep_their_shape_and_end() -> None:
     told = points(html)
     assert len(told) == MOST_POINTS and told[-1][1][0] == "step 50,000"
     assert len(html) < 60_000
+
+
+def test_what_was_validated_is_named_once() -> None:
+    rows = [{"kind": "validation", "step": step, "mean_average_precision": step / 100} for step in (20, 49)]
+    drawn = training_section(Trained(rows, judged="mean_average_precision"))
+    assert "<b>Validation: mean average precision</b>" in drawn and "by mean average precision 0.49" in drawn
+    assert in_sentence("MAP@R") == "MAP@R" and in_sentence("R-precision") == "R-precision"
 
 
 def test_nothing_to_draw() -> None:

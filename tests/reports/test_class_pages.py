@@ -85,6 +85,25 @@ def test_cells_say_how_many_images_they_hold() -> None:
         assert int(total) == int(confusion_CC[int(true)].sum())
 
 
+@pytest.mark.parametrize(("classes", "counted", "least"), [(6, True, 432), (20, True, 640), (21, False, 600)])
+def test_few_classes_are_drawn_large_with_counts(classes: int, counted: bool, least: int) -> None:
+    found = one_class(400, classes, right=0.7)
+    assert found.one is not None
+    figure = re.search(r'<figure class="confusion">.*?</figure>', page(found))
+    assert figure is not None and ">is taken for</text>" in figure[0] and ">shows</text>" in figure[0]
+    counts = [int(count) for count in re.findall(r'<text class="count"[^>]*>(\d+)</text>', figure[0])]
+    assert sum(counts) == (400 if counted else 0)
+    width = re.search(r'<rect class="frame"[^>]* width="(\d+)"', figure[0])
+    assert width is not None and int(width[1]) >= least
+
+
+def test_only_measured_probabilities_have_dots() -> None:
+    found = one_class(300, 5)
+    figure = re.search(r"<b>How often it is so</b>.*?</svg>", page(found))
+    bins = int((found.reliability.count_K > 0).sum())
+    assert figure is not None and figure[0].count("<circle") == 2 * bins  # without and with the temperature found
+
+
 @pytest.mark.parametrize(("images", "classes", "right"), [(1, 1, 1.0), (1, 2, 0.0), (3, 2, 1.0), (50, 3, 1.0)])
 def test_few_images(images: int, classes: int, right: float) -> None:
     text = page(one_class(images, classes, right=right))

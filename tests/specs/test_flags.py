@@ -7,6 +7,7 @@ import pytest
 from kinsight.errors import SpecError
 from kinsight.specs.evaluate import EvaluateSpec
 from kinsight.specs.flags import load_yaml, resolve
+from kinsight.specs.help import job_help
 from kinsight.specs.load import as_tree, as_yaml, of, spec_class
 from kinsight.specs.table import JOBS
 from kinsight.specs.train import TrainSpec
@@ -156,6 +157,12 @@ def test_groups_of_several_kinds_are_switched_off_like_others():
     assert spec.projection is None  # type: ignore[attr-defined]
     assert "--report: 'high': expected on, off or null" in fault("--report=high")
     assert "--data.validation: 'v.csv': expected on, off or null" in fault("--data.validation=v.csv")
+
+
+def test_help_lists_the_words_that_a_setting_takes():
+    page = " ".join(job_help("predict", "", spec_class("predict"), None).split())
+    assert "its embedding (`feature`), or both (classes | features | both)" in page
+    assert "(json | address-json)" not in page, "the description has these already"
 
 
 def test_gamma_set_beside_learning_rates_is_refused_also_at_its_default():

@@ -52,6 +52,10 @@ def test_what_a_run_leaves(spec: dict[str, Any], image_folder: Path) -> None:
     output = Path(spec["output"])
     written = yaml.safe_load((output / "spec.yaml").read_text())
     assert other_settings(written, kinsight.specs.train.TrainSpec.model_validate(spec)) == []
+    other = kinsight.specs.train.TrainSpec.model_validate(spec | {"optimizer": {"kind": "adamw"}, "seed": 5})
+    told = other_settings(written, other)
+    both = ["optimizer.lr was 0.03, now 0.001", "optimizer.weight_decay was 0.0001, now 0.01"]  # what both kinds have
+    assert sorted(told) == ["optimizer.kind was 'sgd', now 'adamw'", *both, "seed was 0, now 5"]
     found = rows(output)
     assert [row["step"] for row in found if row["kind"] == "train"] == [10, 20, 25]
     assert [row["step"] for row in found if row["kind"] == "validation"] == [4, 8, 12, 16, 20, 24, 25]

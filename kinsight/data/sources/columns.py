@@ -39,8 +39,14 @@ def wanted_columns(source: Csv | Parquet, names: Sequence[str], where: str, *, l
                 "data.column",
                 f"has no column {name!r}; its columns are {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}",
                 field=where,
-                remedy=f"set {setting} to {nearest!r}" if nearest else f"set {setting} to one of them",
+                remedy=_rename(setting, name, nearest),
             )
+
+
+def _rename(setting: str, name: str, nearest: str | None) -> str:
+    if setting == "label_columns":  # one of several: the others stay as they are
+        return f"did you mean {nearest!r} instead of {name!r}?" if nearest else f"take {name!r} out of {setting}"
+    return f"set {setting} to {nearest!r}" if nearest else f"set {setting} to one of them"
 
 
 def parsed_table(table: pa.Table, source: Csv | Parquet, place: Callable[[int], str], *, labelled: bool) -> Parsed:
