@@ -190,6 +190,13 @@ def test_the_page(task: str, images: Path, bundle: dict[str, Path], tmp_path: Pa
     assert "nan" not in re.sub(r"data:image[^\"]*", "", text).lower().split("<script")[0]
 
 
+def test_the_page_gives_the_bundles_temperature_in_four_digits(images: Path, tmp_path: Path) -> None:
+    place = make_classifier(tmp_path / "bundle", task="classification", temperature=2.1054846664619524)
+    evaluate(place, source(images, "classification"), tmp_path / "out")
+    text = (tmp_path / "out/report/index.html").read_text(encoding="utf-8")
+    assert "<td>temperature of the bundle<td>2.105<" in re.sub("<wbr>", "", text)
+
+
 def test_no_page_no_table(images: Path, bundle: dict[str, Path], tmp_path: Path) -> None:
     settings = {"report": None, "classes": {"each_class": False}}
     evaluate(bundle["classification"], source(images, "classification"), tmp_path / "out", **settings)
