@@ -64,9 +64,10 @@ def learn(spec: PartitionSpec | Mapping[str, Any], *, overwrite: bool = False) -
         )
     output.check_writable()
     learning = Learning.of(spec)
+    settings = learning.settings()
     made = [folder for folder in (output.path, *output.path.parents) if not folder.exists()]
     with output:
-        work = Work(output, learning.settings(), overwrite=overwrite)
+        work = Work(output, settings, overwrite=overwrite)
         try:
             partition = learning.run(work)
         except DataError:  # with other vectors nothing of it can be gone on with

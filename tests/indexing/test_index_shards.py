@@ -235,7 +235,7 @@ def test_ids_that_come_twice_and_bad_vectors(emb: Path, tmp_path: Path) -> None:
     vector_ND = grouped(100)
     vector_ND[70] = np.nan
     bad = store(tmp_path / "bad", vector_ND)
-    with pytest.raises(RunError, match=r"shard-00001: .*item 70 .*holds NaN"):
+    with pytest.raises(RunError, match=r"shard-00001: .*row 70: the vector .*holds NaN"):
         build_shards(_spec(bad, tmp_path / "b"), 2)
     assert not (tmp_path / "b" / "shards.json").exists()
     with pytest.raises(SpecError, match="from 1 to the 100 vectors"):

@@ -258,13 +258,14 @@ def test_vectors_of_which_few_are_distinct(
     assert bool(re.search(said, capsys.readouterr().err.replace("\n", " "))) == (refused is False)
 
 
-def test_vectors_that_are_refused_leave_nothing_behind(spec: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("row", [1234, 2999])  # one that is looked at first is the last
+def test_vectors_that_are_refused_leave_nothing_behind(spec: dict[str, Any], tmp_path: Path, row: int) -> None:
     good_ND = vectors(seed=3)
     bad_ND = good_ND.copy()
-    bad_ND[1234, 1] = np.nan
+    bad_ND[row, 1] = np.nan
     np.save(spec["vectors"], bad_ND)
     output = tmp_path / "new" / "partition"
-    with pytest.raises(DataError, match="row 1234 holds NaN"):
+    with pytest.raises(DataError, match=f"row {row} holds NaN"):
         learn(spec | {"output": str(output)})
     assert not output.parent.exists()
     np.save(spec["vectors"], good_ND)
