@@ -83,7 +83,7 @@ def test_tfrecords_as_others_read_them(tmp_path):
     # The index beside it is the known one: some reader jumps by it to any record.
     shard = list(tfrecord_loader(first, f"{first}.idx", {"image/encoded": "byte"}, shard=(1, 3)))
     assert [bytes(row["image/encoded"]) for row in shard] == [encoded(i) for i in range(5, 10)]
-    source = TFRecord(path=f"{out}/cats_train_*.tfrecord", label_map=f"{out}/cats_label_map.pbtxt", label_offset=1)
+    source = TFRecord(path=f"{out}/cats_train_*.tfrecord", label_map=f"{out}/cats_label_map.pbtxt")
     assert read_records(source).class_names == ("c0", "c1", "c2", "c3")
 
 
