@@ -298,7 +298,8 @@ def test_other_numbers_and_orders(dcnet: Compat, data: Path, dtype: type) -> Non
 
 def test_identical_vectors(dcnet: Compat, data: Path) -> None:
     np.save(data / "learn10m.npy", np.ones((600, 8), np.float32))
-    assert dcnet(*SMALL).code == 0
+    outcome = dcnet(*SMALL)
+    assert outcome.code == 3 and "look for what made them alike" in outcome.err
 
 
 def test_queries_without_true_rows_do_not_count(dcnet: Compat, data: Path) -> None:

@@ -71,7 +71,7 @@ def test_few_vectors(classes: int, each: int, metric: str, tmp_path: Path) -> No
 
 
 def test_settings_without_effect(images: dict[str, object], tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="map_items has no effect with map=none"):
+    with pytest.raises(SpecError, match=r"report\.map_items has no effect with report\.map=none"):
         evaluate(tmp_path, **images | {"report": {"map": "none", "map_items": 50}})
 
 

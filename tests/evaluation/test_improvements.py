@@ -175,7 +175,7 @@ def test_without_intervals(sets: Path, tmp_path: Path):
         ({"gallery_expansion": {"kind": "alpha", "k": 89}}, "gallery_expansion.k: is 89; there are 88 items"),
         ({"gallery_expansion": {"kind": "alpha"}, "metric": "l2"}, "gallery_expansion needs metric=cosine"),
         ({"rerank": {"k1": 90}}, "rerank.k1: is 90; there are 89 other items"),
-        ({"rerank": {"k1": 5}}, "k2=6: must not be above k1=5"),
+        ({"rerank": {"k1": 5}}, "rerank.k2=6: must not be above rerank.k1=5"),
         ({"rerank": {}, "metric": "ip"}, "rerank needs a distance"),
         ({"query_expansion": {"kind": "average", "alpha": 2}}, "alpha"),
     ],

@@ -81,7 +81,7 @@ def test_every_part_is_there_and_linked(text: str) -> None:
     assert [tag["id"] for tag in page.all("section")] == NAMES
     assert [tag["href"] for tag in page.all("a")] == [f"#{name}" for name in NAMES]
     for words in ("How often the most similar image shows the same class.", "95 % interval", "50.0 % to 90.0 %",
-                  "Not measurable: too few <pairs>", "threshold 0.5", "100,000 are needed", "the best model, by Recall",
+                  "Not measurable: too few <pairs>", "threshold 0.5", "100,000 are needed", "the best model, by recall",
                   "Images that could not be read: 1", "no interval"):  # fmt: skip
         assert words in page.text, words
 

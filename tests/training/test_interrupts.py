@@ -103,7 +103,7 @@ def _opened_for_writing(pipe: Path, run: Run) -> Iterator[None]:
 def test_a_stop_in_the_last_step_is_a_finish(settings: Settings, tmp_path: Path) -> None:
     words = ["train", *flags(settings | {"steps": 1})]
     run = start(words, tmp_path / "log")
-    run.signal_when(lambda: "steps of" in run.text, signal.SIGTERM)
+    run.signal_when(lambda: "step of 16 images" in run.text, signal.SIGTERM)
     assert run.process.exitcode in (0, 130, -signal.SIGTERM)
     if run.process.exitcode != 0:
         finish(words, tmp_path / "log")
