@@ -92,11 +92,12 @@ class Classified:
         return self._probabilities(self.logit_NC[row : row + 1])[0]
 
     def said(self, row: int) -> list[int]:
-        """The classes predicted for an image, ascending."""
+        """The classes predicted for an image, ascending; of several labels those of which the truth is known."""
         if self.one is not None:
             return [int(self.one.predicted_N[row])]
         assert self.threshold_C is not None, "of several labels"
-        return (self.probability(row) >= self.threshold_C.float()).nonzero().squeeze(1).tolist()
+        said_C = (self.probability(row) >= self.threshold_C.float()) & (self.target[row] >= 0)
+        return said_C.nonzero().squeeze(1).tolist()
 
     def shows(self, row: int) -> list[int]:
         """The classes an image is known to show, ascending."""
