@@ -176,3 +176,10 @@ def test_thresholds_that_were_chosen_here_say_so() -> None:
     for row in range(200):
         said = (probability_NC[row] >= found.chosen.threshold_C).nonzero().squeeze(1).tolist()
         assert kept.said(row) == said
+
+
+def test_labels_nobody_knows_are_not_among_what_is_said() -> None:
+    found = several_labels(30, 4)
+    assert found.threshold_C is not None
+    always = replace(found, threshold_C=torch.zeros_like(found.threshold_C))
+    assert always.said(0) == [0, 1, 2] and always.said(1) == [0, 1, 2, 3]
