@@ -21,10 +21,13 @@ from kinsight.indexing.settings import Level
 from kinsight.indexing.structures import Structure, prepared
 from kinsight.neighbors import Metric
 from kinsight.neighbors.gallery import Gallery
+from kinsight.neighbors.threads import in_parts
 from kinsight.neighbors.vectors import row_norms
 
 _ATTEMPTS = 20
-_EFFORTS = (1, 4, 16)  # how much harder an approximate search tries before every vector is compared
+_MORE_EFFORT = (4, 16)  # how much harder an approximate search tries before every vector is compared
+_REFINED = 1024  # queries at once
+_LEAST_PART = 256  # queries that a core takes for itself
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,11 @@ class _Asked:
     query_MD: Tensor
     ready_MD: np.ndarray
     exclude_M: Tensor
+
+    def at(self, which: slice | Tensor) -> "_Asked":
+        """Some of them."""
+        ready_MD = self.ready_MD[which if isinstance(which, slice) else which.numpy()]
+        return _Asked(self.query_MD[which], ready_MD, self.exclude_M[which])
 
 
 class Index:
@@ -206,40 +214,62 @@ class Index:
         return self._structure
 
     def _approximate(self, structure: Structure, query_QD: Tensor, k: int, exclude_Q: Tensor | None) -> Hits:
-        exclude_Q = torch.full((len(query_QD),), -1) if exclude_Q is None else exclude_Q
-        available_Q = len(self) - (exclude_Q >= 0).long()
         norm_Q = row_norms(query_QD, "query", self.metric).numpy()
-        ready_QD = prepared(query_QD.numpy(), norm_Q, self.metric)
-        similarity_QK, row_QK = torch.full((len(query_QD), k), -torch.inf), torch.full((len(query_QD), k), -1)
-        todo_M = torch.arange(len(query_QD))
-        for effort in _EFFORTS:
-            asked = _Asked(query_QD, ready_QD, exclude_Q)
-            if len(todo_M) < len(query_QD):
-                asked = _Asked(query_QD[todo_M], ready_QD[todo_M.numpy()], exclude_Q[todo_M])
-            similarity_QK[todo_M], row_QK[todo_M] = self._tried(structure, asked, k, effort)
-            todo_M = ((row_QK >= 0).sum(1) < available_Q.clamp(max=k)).nonzero().squeeze(1)
+        exclude_Q = torch.full((len(query_QD),), -1) if exclude_Q is None else exclude_Q
+        whole = _Asked(query_QD, prepared(query_QD.numpy(), norm_Q, self.metric), exclude_Q)
+        found = Hits(torch.full((len(query_QD), k), -torch.inf), torch.full((len(query_QD), k), -1))
+
+        def part(here: slice) -> None:
+            self._search_part(structure, whole.at(here), Hits(found.similarity_QK[here], found.row_QK[here]))
+
+        in_parts(part, len(query_QD), _LEAST_PART)
+        return found
+
+    def _search_part(self, structure: Structure, asked: "_Asked", found: Hits) -> None:
+        """Write the k most similar items of each query into `found`."""
+        similarity_QK, row_QK = found.similarity_QK, found.row_QK
+        k = row_QK.shape[1]
+        available_Q = (len(self) - (asked.exclude_M >= 0).long()).clamp(max=k)
+        similarity_QK[:], row_QK[:] = self._tried(structure, asked, k, 1)
+        for effort in _MORE_EFFORT:
+            todo_M = ((row_QK >= 0).sum(1) < available_Q).nonzero().squeeze(1)
             if not len(todo_M):
-                break
+                return
+            similarity_QK[todo_M], row_QK[todo_M] = self._tried(structure, asked.at(todo_M), k, effort)
+        todo_M = ((row_QK >= 0).sum(1) < available_Q).nonzero().squeeze(1)
         if len(todo_M):  # fewer than k came back though there are k
-            exact = self._gallery.topk(query_QD[todo_M], k, exclude=exclude_Q[todo_M])
-            similarity_QK[todo_M], row_QK[todo_M] = exact
-        return Hits(similarity_QK, row_QK)
+            left = asked.at(todo_M)
+            similarity_QK[todo_M], row_QK[todo_M] = self._gallery.topk(left.query_MD, k, exclude=left.exclude_M)
 
     def _tried(self, structure: Structure, asked: "_Asked", k: int, effort: int) -> tuple[Tensor, Tensor]:
         """The k best of what the structure proposes with this effort."""
-        learned = structure if isinstance(structure, Learned) else None
-        if learned is not None and learned.is_exact and not bool((asked.exclude_M >= 0).any()):
-            return learned.nearest(asked.ready_MD, k, effort, self._live)
         wanted = min(structure.num_candidates(k) + 1, len(self))  # one more: the row left out may be among them
-        row_MN = torch.from_numpy(
-            structure.candidates(asked.ready_MD, min(wanted * effort, len(self)), effort, self._live)
-        )
+        wanted = min(wanted * effort, len(self))
+        if isinstance(structure, Learned):
+            return self._looked_through(structure, asked, k, wanted, effort)
+        row_MN = torch.from_numpy(structure.candidates(asked.ready_MD, wanted, effort, self._live))
         row_MN = torch.where(row_MN == asked.exclude_M[:, None], -1, row_MN)
-        if learned is None:
-            return self._gallery.rescore(asked.query_MD, row_MN, k)
-        repeated = learned.settings.copies is not None
-        segments, scale_N = self._gallery.segments, self._gallery.scale_N
-        return refine(asked.ready_MD, segments, row_MN.numpy(), k, self.metric, scale_N, repeated=repeated)
+        return self._gallery.rescore(asked.query_MD, row_MN, k)
+
+    def _looked_through(
+        self, learned: Learned, asked: "_Asked", k: int, wanted: int, effort: int
+    ) -> tuple[Tensor, Tensor]:
+        leaves_out = bool((asked.exclude_M >= 0).any())
+        if learned.is_exact and not leaves_out:
+            return learned.nearest(asked.ready_MD, k, effort, self._live)
+        looked = learned.looked_through(asked.ready_MD, wanted, effort, self._live)
+        asked_M, row_MN = torch.from_numpy(looked.asked_Q), looked.row_QN
+        if leaves_out:
+            row_MN[row_MN == asked.exclude_M[asked_M, None].numpy()] = -1
+        repeated, gallery = learned.settings.copies is not None, self._gallery
+        similarity_MK, row_MK = torch.empty(len(row_MN), k), torch.empty(len(row_MN), k, dtype=torch.int64)
+        for start in range(0, len(row_MN), _REFINED):  # few, so that a copy of the queries stays in a cache
+            here = slice(start, start + _REFINED)
+            ready_BD = asked.ready_MD[looked.asked_Q[here]]
+            similarity_MK[asked_M[here]], row_MK[asked_M[here]] = refine(
+                ready_BD, gallery.segments, row_MN[here], k, self.metric, gallery.scale_N, repeated=repeated
+            )
+        return similarity_MK, row_MK
 
     def _at(self, recall: float | Level) -> Structure:
         """The structure with other settings."""

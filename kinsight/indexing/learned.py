@@ -33,13 +33,21 @@ _BY_QUERY = 11  # one query after the other, candidates in a reservoir: with som
 
 
 class LookedThrough(NamedTuple):
-    """row_QN: int64, -1 for none. distance_QN: float32, squared, between what the lists hold of vectors and queries.
-    list_QP: int64, the lists of each query, -1 for none.
+    """Of queries in the order they were looked for. row_QN: int64, -1 for none. distance_QN: float32, squared, between
+    what the lists hold of vectors and queries. list_QP: int64, the lists of each query, -1 for none. asked_Q: int64,
+    the place at which each was asked for.
     """
 
     row_QN: np.ndarray
     distance_QN: np.ndarray
     list_QP: np.ndarray
+    asked_Q: np.ndarray
+
+    def as_asked(self) -> "LookedThrough":
+        """The same in the order of the queries as they were asked for."""
+        at_Q = np.empty_like(self.asked_Q)
+        at_Q[self.asked_Q] = np.arange(len(at_Q))
+        return LookedThrough(*(each[at_Q] for each in self))
 
 
 class Learned(Structure):
@@ -130,7 +138,7 @@ class Learned(Structure):
         self._rows += len(vector_BD)
 
     def candidates(self, query_QD: np.ndarray, wanted: int, effort: int, live: Any | None) -> np.ndarray:
-        return self.looked_through(query_QD, wanted, effort, live).row_QN
+        return self.looked_through(query_QD, wanted, effort, live).as_asked().row_QN
 
     @property
     def is_exact(self) -> bool:
@@ -142,25 +150,32 @@ class Learned(Structure):
 
     def nearest(self, query_QD: np.ndarray, k: int, effort: int, live: Any | None) -> tuple[Tensor, Tensor]:
         """(similarity_QK, row_QK) as `refine` gives them, where `is_exact`."""
-        found = self.looked_through(query_QD, k, effort, live)
+        found = self.looked_through(query_QD, k, effort, live).as_asked()
         row_QK = torch.from_numpy(found.row_QN)
         similarity_QK = torch.from_numpy(found.distance_QN).neg_().masked_fill_(row_QK < 0, -torch.inf)
         return lower_rows_first(similarity_QK, row_QK)
 
     def looked_through(self, query_QD: np.ndarray, wanted: int, effort: int, live: Any | None) -> LookedThrough:
-        """What the lists of each query hold, nearest first, a vector with copies as often as it was met."""
+        """What the lists of each query hold, nearest first, a vector with copies as often as it was met.
+
+        Queries of the same lists follow each other, so that entries, and full vectors later, are still in a cache.
+        """
         faiss.omp_set_num_threads(torch.get_num_threads())
         row_QN, distance_QN = (np.empty((len(query_QD), wanted), kind) for kind in (np.int64, np.float32))
-        lists = []
+        lists, asked = [], []
         step = max(64, min(_AT_ONCE, _SCORES // self.faiss.nlist))
         for start in range(0, len(query_QD), step):
             here = slice(start, min(start + step, len(query_QD)))
             routed_BR = self.partition.space.ready_queries(torch.from_numpy(query_QD[here]))
             list_BP = self._lists(routed_BR, effort)
+            order_B = self._place_L[list_BP[:, 0]].argsort()
+            routed_BR, list_BP = routed_BR[order_B], list_BP[order_B]
             self._search(routed_BR, list_BP, row_QN[here], distance_QN[here], live)
             lists.append(list_BP.numpy())
-        list_QP = np.concatenate(lists) if lists else np.empty((0, 1), np.int64)
-        return LookedThrough(row_QN, distance_QN, list_QP)
+            asked.append(order_B.numpy() + start)
+        if not lists:
+            return LookedThrough(row_QN, distance_QN, np.empty((0, 1), np.int64), np.empty(0, np.int64))
+        return LookedThrough(row_QN, distance_QN, np.concatenate(lists), np.concatenate(asked))
 
     def ready(self) -> None:
         """What searches read, after lists have changed."""
@@ -168,6 +183,8 @@ class Learned(Structure):
         router = self.partition.router
         self._log_size_L = self.entries_L.clamp_min(1).float().log()
         self._weight_LR, self._bias_L = router.weight.detach(), router.bias.detach() - self._log_size_L
+        centre_LR = self.partition.clusters.centre_LD
+        self._place_L = centre_LR[:, centre_LR.var(0).argmax()].argsort().argsort()  # of lists, near ones side by side
         self._scanned = self.faiss
         if self.settings.payload == "fastscan":
             self._scanned = faiss.IndexIVFPQFastScan(self.faiss)

@@ -79,10 +79,10 @@ def _options(structure: Learned, gallery: Gallery, query_HD: np.ndarray, near_HK
     with progress.task("tuning", len(tries), "settings") as task:
         for probes, mass in tries:
             level = Level(recall=0, reached=0, nprobe=probes, mass=mass, refine=1, scanned=0, cost=0)
-            row_HR, _, list_HP = structure.at(level).looked_through(query_HD, most, 1, None)
+            row_HR, _, list_HP, _ = structure.at(level).looked_through(query_HD, most, 1, None).as_asked()
             if mass is not None:  # few queries need the most lists, and all pay for choosing among them
                 level = level.model_copy(update={"nprobe": int(np.quantile((list_HP >= 0).sum(1), _COMMON))})
-                row_HR, _, list_HP = structure.at(level).looked_through(query_HD, most, 1, None)
+                row_HR, _, list_HP, _ = structure.at(level).looked_through(query_HD, most, 1, None).as_asked()
             size_L = np.append(structure.entries_L.numpy(), 0)
             scanned = float(size_L[list_HP].sum(1).mean())
             told = [each for each in _reached(row_HR, near_HK, copies) if each[0] * _K <= max(most, _K)]

@@ -112,7 +112,7 @@ class Kinsight(System):
 
     def routes(self, query_QD: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
         level = Level(recall=0, reached=0, nprobe=most, refine=1, scanned=0, cost=0)
-        list_QP = self.structure.at(level).looked_through(query_QD, 1, 1, None).list_QP
+        list_QP = self.structure.at(level).looked_through(query_QD, 1, 1, None).as_asked().list_QP
         own = self.structure.faiss
         return list_QP, members(own.invlists, own.nlist, self.task.rows)
 
