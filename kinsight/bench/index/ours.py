@@ -46,7 +46,7 @@ class Kinsight(System):
     @classmethod
     def builds(cls, rows: int, dim: int, effort: str) -> list[Settings]:
         root = 2 ** round(math.log2(2 * math.sqrt(rows)))
-        ways = cls.ways(dim)[: 1 if effort == "quick" else 2 if rows > LARGE else None]
+        ways = cls.ways(dim)[: 1 if effort == "quick" else 3 if rows > LARGE else None]
         return [
             {"components": components, "lists": max(16, int(times * root)), "payload": payload, "copies": 0.0}
             for components, times, payload in ways
