@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kinsight.indexing.list_graph import ListGraph
 from kinsight.indexing.refining import lower_rows_first
 from kinsight.indexing.settings import Level, Tuned
 from kinsight.indexing.structures import Structure
@@ -51,11 +52,12 @@ class LookedThrough(NamedTuple):
 
 
 class Learned(Structure):
-    """rows: how many rows the stored lists hold, copies not counted."""
+    """rows: how many rows the stored lists hold, copies not counted. graph: what finds lists with `routing: graph`."""
 
     def __init__(self, settings: Tuned, partition: Partition, stored: Any | None, rows: int = 0) -> None:
         self._settings, self.partition, self._rows = settings, partition, rows
         self._live_L: Tensor | None = None
+        self.graph: ListGraph | None = None
         self.faiss = stored or _new_lists(settings, partition)
         self.ready()
 
@@ -85,11 +87,16 @@ class Learned(Structure):
         lists = self.faiss.invlists
         return torch.tensor([lists.list_size(number) for number in range(self.faiss.nlist)])
 
-    @property
-    def multiply_adds(self) -> int:
-        """Of one query's routing: its principal components, the router, and centres where codes count from them."""
+    def multiply_adds(self, query_QD: np.ndarray) -> float:
+        """Of routing one of these queries, mean: its principal components, the router, or what a graph compares of it,
+        and centres where codes count from them. Queries as `prepared` gives them.
+        """
         centres = self.partition.clusters.centre_LD.numel() if self.settings.payload in _RESIDUAL else 0
-        return self.partition.router.multiply_adds + self.partition.space.multiply_adds + centres
+        router: float = self.partition.router.multiply_adds
+        if (graph := self._graph_for(probes := self._probes(1))) is not None:
+            routed_QR = self.partition.space.ready_queries(torch.from_numpy(query_QD))
+            router = graph.compared(routed_QR, probes) * graph.numbers
+        return router + self.partition.space.multiply_adds + centres
 
     def holds(self, rows: int, dim: int) -> bool:
         return self.faiss.ntotal >= rows and self.faiss.d == self.partition.space.routed_dim and dim == self._dim
@@ -185,6 +192,9 @@ class Learned(Structure):
         self._weight_LR, self._bias_L = router.weight.detach(), router.bias.detach() - self._log_size_L
         centre_LR = self.partition.clusters.centre_LD
         self._place_L = centre_LR[:, centre_LR.var(0).argmax()].argsort().argsort()  # of lists, near ones side by side
+        if self.settings.routing == "graph":
+            length = float(self.partition.clusters.centre_LD.square().sum(1).mean().sqrt())
+            self.graph = ListGraph(self._weight_LR, self._bias_L, length)
         self._scanned = self.faiss
         if self.settings.payload == "fastscan":
             self._scanned = faiss.IndexIVFPQFastScan(self.faiss)
@@ -195,6 +205,8 @@ class Learned(Structure):
     def _lists(self, routed_BR: Tensor, effort: int) -> Tensor:
         """The lists of each query, those of most expected yield first: int64 (B, P), -1 behind those it needs."""
         probes = self._probes(effort)
+        if (graph := self._graph_for(probes)) is not None:
+            return graph.nearest(routed_BR, probes)
         with torch.inference_mode():
             yield_BL = torch.addmm(self._bias_L, routed_BR, self._weight_LR.T)
             if self.partition.router.network is not None:
@@ -209,6 +221,11 @@ class Learned(Structure):
             share_BP = (top_BP + self._log_size_L[list_BP] - whole_B1).exp()
             enough_BP = share_BP.cumsum(1) - share_BP >= self.settings.mass
             return list_BP.masked_fill_(enough_BP, -1).contiguous()
+
+    def _graph_for(self, probes: int) -> ListGraph | None:
+        """The graph, where it chooses so many lists: it knows nothing of which rows can be found."""
+        assert self.graph is None or self.settings.mass is None
+        return self.graph if self.graph is not None and self.graph.pays(probes) and not self._few_live else None
 
     @property
     def _few_live(self) -> bool:

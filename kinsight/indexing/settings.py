@@ -43,6 +43,7 @@ class Tuned(BaseModel):
     payload: Literal["flat", "fp16", "sq8", "pq", "fastscan", "rabitq"]
     subvectors: int | None = None
     copies: CopiesSpec | None = None
+    routing: Literal["flat", "graph"] = "flat"
     recall: float | None = None
     nprobe: int | None = None
     mass: float | None = None
@@ -154,6 +155,12 @@ def _decide_learned(settings: LearnedIndex, partition: Partition) -> Tuned:
     lists, dim = partition.header.lists, partition.space.routed_dim
     if settings.nprobe is not None and settings.nprobe > lists:
         raise _refused(f"index.nprobe={settings.nprobe}", f"more than the {lists} lists of the partition", "lower it")
+    if settings.routing == "graph" and partition.router.network is not None:
+        raise _refused(
+            "index.routing=graph",
+            "the partition's router is of kind mlp, whose scores are no products that a graph could follow",
+            "give index.routing flat, or learn the partition with router.kind linear",
+        )
     subvectors = settings.subvectors
     if settings.payload in _NUMBERS_PER_CODE:
         wanted = dim / _NUMBERS_PER_CODE[settings.payload]
@@ -170,6 +177,7 @@ def _decide_learned(settings: LearnedIndex, partition: Partition) -> Tuned:
         payload=settings.payload,
         subvectors=subvectors,
         copies=settings.copies if settings.copies.budget else None,
+        routing=settings.routing,
         recall=None if given else settings.recall or _RECALL,
         nprobe=(settings.nprobe or _probes(lists, settings.mass)) if given else None,
         mass=settings.mass,

@@ -23,10 +23,10 @@ _MASSES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 _ENOUGH = 0.9995
 _COMMON = 0.95  # share of the queries that may look into as many lists as their mass asks for
 # Nanoseconds on one core, measured where settings were compared; what matters is how they relate. Of a number that is
-# looked through, in each payload; of a list to choose and to begin; of stopping by mass; of a candidate kept; and of
-# each number of its full vector, which lies anywhere in memory.
+# looked through, in each payload; of a list to choose and to begin, and of one that a graph chooses; of stopping by
+# mass; of a candidate kept; and of each number of its full vector, which lies anywhere in memory.
 _NUMBER_NS = {"flat": 0.16, "fp16": 0.16, "sq8": 0.12, "pq": 0.1, "fastscan": 0.007, "rabitq": 0.05}
-_LIST_NS, _MASS_NS = 250.0, 3000.0
+_LIST_NS, _GRAPH_LIST_NS, _MASS_NS = 250.0, 650.0, 3000.0
 _KEPT_NS = {"fastscan": 60.0}
 _OTHER_KEPT_NS, _REFINED_NUMBER_NS = 200.0, 0.6
 
@@ -73,7 +73,8 @@ def _truth(structure: Learned, gallery: Gallery) -> tuple[np.ndarray, np.ndarray
 
 def _options(structure: Learned, gallery: Gallery, query_HD: np.ndarray, near_HK: np.ndarray) -> Iterator[Level]:
     """What may be chosen, with what it reaches and costs."""
-    tries = list(_tries(structure.faiss.nlist))
+    by_graph = structure.settings.routing == "graph"
+    tries = [each for each in _tries(structure.faiss.nlist) if not by_graph or each[1] is None]
     copies = 0.0 if structure.settings.copies is None else structure.settings.copies.budget
     most = min(math.ceil((1 + copies) * _REFINE[-1] * _K), gallery.num_live)
     with progress.task("tuning", len(tries), "settings") as task:
@@ -88,7 +89,7 @@ def _options(structure: Learned, gallery: Gallery, query_HD: np.ndarray, near_HK
             told = [each for each in _reached(row_HR, near_HK, copies) if each[0] * _K <= max(most, _K)]
             for refine, reached in told:
                 cost = _cost(structure, gallery, level, scanned, refine)
-                numbers = structure.multiply_adds + scanned * structure.faiss.d
+                numbers = structure.at(level).multiply_adds(query_HD) + scanned * structure.faiss.d
                 whole = numbers / gallery.segments[0].shape[1] + refine * _K
                 yield level.model_copy(
                     update={
@@ -127,7 +128,8 @@ def _reached(row_HR: np.ndarray, near_HK: np.ndarray, copies: float) -> list[tup
 def _cost(structure: Learned, gallery: Gallery, level: Level, scanned: float, refine: float) -> float:
     """Nanoseconds of what differs between settings."""
     looked = scanned * structure.faiss.d * _NUMBER_NS[structure.settings.payload]
-    choosing = level.nprobe * _LIST_NS + (0 if level.mass is None else _MASS_NS)
+    one = _GRAPH_LIST_NS if structure.settings.routing == "graph" else _LIST_NS
+    choosing = level.nprobe * one + (0 if level.mass is None else _MASS_NS)
     kept = _KEPT_NS.get(structure.settings.payload, _OTHER_KEPT_NS)
     return looked + choosing + refine * _K * (kept + gallery.segments[0].shape[1] * _REFINED_NUMBER_NS)
 

@@ -108,7 +108,7 @@ class Kinsight(System):
         else:
             scanning = entries * routed
         refining = 0 if at.is_exact else at.num_candidates(k) * self.task.dim
-        return Counts(self.structure.multiply_adds + scanning + refining, entries, float(np.quantile(entries_Q, 0.95)))
+        return Counts(at.multiply_adds(query_QD) + scanning + refining, entries, float(np.quantile(entries_Q, 0.95)))
 
     def routes(self, query_QD: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
         level = Level(recall=0, reached=0, nprobe=most, refine=1, scanned=0, cost=0)
