@@ -14,6 +14,7 @@ from kinsight.bench.index.faiss_systems import IvfFastScan, IvfFlat, IvfHnsw
 from kinsight.bench.index.job import _say_ratio, run
 from kinsight.bench.index.measuring import measure
 from kinsight.bench.index.mixture import make_mixture
+from kinsight.bench.index.ours import KinsightFlat
 from kinsight.bench.index.sets import prepare
 from kinsight.bench.index.store import Store
 from kinsight.bench.index.system import steps
@@ -165,6 +166,27 @@ def test_tables_of_packed_codes_are_counted_once_for_a_query(made: Path):
     assert many.multiply_adds - few.multiply_adds == pytest.approx(32 * (many.entries - few.entries))
     rest = 128 * 64 + 16 * 64 + 16 * 64 + 20 * 128  # components, centres, tables, full vectors
     assert few.multiply_adds == pytest.approx(rest + 32 * few.entries)
+
+
+def test_lists_chosen_through_a_graph_are_one_more_way_and_counted_by_what_they_compare(made: Path):
+    *plain, graph = KinsightFlat.builds(60_000, 64, "full")
+    assert graph == {**plain[-1], "routing": "graph"} and not any("routing" in each for each in plain)
+    assert KinsightFlat.builds(60_000, 64, "quick") == plain[:1]
+    data = prepare("mixture-1m", _spec(made), made / "sets" / "mixture-1m")
+    task, query_QD = Store(made).task(data), np.array(data.array("query"))
+    build = {"components": None, "lists": 128, "payload": "flat", "copies": 0.0}
+    counted = []
+    for name, way in (("plain", build), ("graph", build | {"routing": "graph"})):
+        searched, place = KinsightFlat(task, 1), made / f"ours-{name}"
+        place.mkdir()
+        assert (searched.build(way, 0, place) is None) == (name == "plain")  # the second finds the partition there
+        searched.load(way, place)
+        for knob in searched.knobs(way, 3000)[:2]:
+            assert recall_at_10(searched.search(query_QD, 10, 12, knob), data.array("query_near")) > 0.8
+            counts = searched.counts(query_QD, 10, 12, knob)
+            counted.append((counts.multiply_adds - 128 * counts.entries) / 128)
+    flat, _, narrow, wide = counted
+    assert flat == pytest.approx(128) and 16 < narrow < wide < 128
 
 
 def test_a_ratio_says_that_the_recall_was_missed(made: Path, capsys: pytest.CaptureFixture[str]):

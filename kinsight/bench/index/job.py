@@ -33,7 +33,7 @@ from kinsight.bench.index.tables import (
     quickest_peer,
     speed_table,
 )
-from kinsight.bench.index.tuning import tune
+from kinsight.bench.index.tuning import Candidate, best, tune
 from kinsight.errors import RunError
 from kinsight.specs.bench_index import BenchIndex
 
@@ -59,7 +59,8 @@ def run(spec: BenchIndex) -> dict[str, Any]:
 
 def _one_set(spec: BenchIndex, store: Store, data: BenchSet, console: Console) -> dict[str, Any]:
     about = {"name": data.name, "rows": data.rows, "dim": data.dim, "source": data.source, "threads": spec.threads[0]}
-    chosen = choose(spec, store, data, {name: tune(spec, store, data, name) for name in spec.systems})
+    found = {name: tune(spec, store, data, name) for name in spec.systems}
+    chosen = choose(spec, store, data, found)
     out: dict[str, Any] = {"set": about | {"queries": data.queries}, "speed": [], "cost": [], "lists": []}
     for target in spec.targets:
         for threads in spec.threads:
@@ -72,7 +73,7 @@ def _one_set(spec: BenchIndex, store: Store, data: BenchSet, console: Console) -
             out["cost"] += rows
             console.print(cost_table(about, target, rows))
     if {"kinsight-flat", "faiss-ivf-flat"} <= set(spec.systems):
-        out["lists"] = compare_lists(spec, store, data, *_lists_of(spec, data, chosen["cost", spec.targets[0]]))
+        out["lists"] = compare_lists(spec, store, data, *_lists_of(spec, data, found["kinsight-flat"]))
         console.print(lists_table(data.name, out["lists"]))
     out["curves"] = [
         row | {"target": target} for target in spec.targets for row in _curves(spec, store, data, chosen["s", target])
@@ -108,10 +109,12 @@ def _curves(spec: BenchIndex, store: Store, data: BenchSet, chosen: Chosen) -> l
     return store.once(place, spec.again != "nothing", lambda: sweep(spec, store, data, chosen))
 
 
-def _lists_of(spec: BenchIndex, data: BenchSet, chosen: Chosen) -> tuple[int, int | None]:
-    """The number of lists and the components that ours costs least with; the last tried where none reaches a recall."""
-    own = chosen.get("kinsight-flat")
-    build = own["candidate"]["build"] if own else system("kinsight-flat").builds(data.rows, data.dim, spec.effort)[-1]
+def _lists_of(spec: BenchIndex, data: BenchSet, found: list[Candidate]) -> tuple[int, int | None]:
+    """The number of lists and the components that ours costs least with where all lists are compared, as the rival's
+    are; the last tried where none reaches a recall.
+    """
+    own = best([each for each in found if "routing" not in each.build], spec.targets[0], "cost")
+    build = own.build if own else system("kinsight-flat").builds(data.rows, data.dim, spec.effort)[-1]
     return build["lists"], build["components"]
 
 

@@ -32,6 +32,7 @@ _REFINE: dict[tuple[str, bool], tuple[float, ...]] = {
     ("fastscan", True): (5.0, 8.0, 12.0, 20.0),
 }
 """Candidates tried, as multiples of the results, by payload and whether it holds components alone."""
+_BEAMS = (1.0, 2.0)  # of a graph over the lists, as of faiss's
 
 
 class Kinsight(System):
@@ -75,6 +76,8 @@ class Kinsight(System):
     def build(self, build: Settings, seed: int, place: Path) -> Spent | None:
         partition, before = self._partition(build, seed)
         index: dict[str, Any] = {"payload": build["payload"], "nprobe": 8, "refine": 4, "seed": seed}
+        if "routing" in build:
+            index["routing"] = build["routing"]
         if build["copies"]:
             index["copies"] = {"budget": build["copies"]}
         build_index(
@@ -117,6 +120,9 @@ class Kinsight(System):
         return list_QP, members(own.invlists, own.nlist, self.task.rows)
 
     def _level(self, effort: int, knob: Settings) -> Level:
+        if "beam" in knob:
+            assert self.structure.graph is not None
+            self.structure.graph.beam = knob["beam"]
         by_mass = knob["by"] == "mass"
         probes = max(8, self.settings["lists"] // 4) if by_mass else effort
         mass = 1 - (1 + effort / 2) ** -1.5 if by_mass else None
@@ -149,7 +155,22 @@ class Kinsight(System):
 
 
 class KinsightFlat(Kinsight):
-    """Whole numbers in the lists: the least multiply-adds, as inverted lists of whole vectors count them."""
+    """Whole numbers in the lists: the least multiply-adds, as inverted lists of whole vectors count them. More lists
+    are chosen through a graph, too.
+    """
+
+    @classmethod
+    def builds(cls, rows: int, dim: int, effort: str) -> list[Settings]:
+        plain = super().builds(rows, dim, effort)
+        return plain if effort == "quick" else [*plain, {**plain[-1], "routing": "graph"}]
+
+    @classmethod
+    def knobs(cls, build: Settings, rows: int) -> list[Settings]:
+        if "routing" not in build:
+            return super().knobs(build, rows)
+        kept = build["components"]
+        factors = _REFINE[build["payload"], kept is not None][: None if kept else 1]  # whole vectors: none to refine
+        return [{"refine": factor, "by": "lists", "beam": beam} for factor in factors for beam in _BEAMS]
 
     @classmethod
     def ways(cls, dim: int) -> list[tuple[int | None, float, str]]:
