@@ -14,6 +14,7 @@ from kinsight.indexing.learned import Learned
 from kinsight.indexing.list_graph import ListGraph
 from kinsight.indexing.settings import Tuned, stored_settings
 from kinsight.indexing.summary import info
+from kinsight.indexing.untyped import faiss
 from kinsight.neighbors import Metric, topk
 from kinsight.partition import learn
 
@@ -97,6 +98,27 @@ def test_the_usual_beam_finds_most_and_compares_few() -> None:
     assert torch.equal(again.nearest(query_QR, 20), graph.nearest(query_QR, 20))
     one_by_one = torch.cat([graph.nearest(query_Q[None], 20) for query_Q in query_QR])
     assert torch.equal(one_by_one, graph.nearest(query_QR, 20))
+
+
+def test_what_all_lists_share_changes_nothing() -> None:
+    weight_LR, bias_L, query_QR = router(1000, 1.0)
+    here = ListGraph(weight_LR, bias_L, 1.0)
+    there = ListGraph((weight_LR.double() + 3e4).float(), bias_L + 1e3, 1.0)
+    alike = recall_of(here.nearest(query_QR, 20), there.nearest(query_QR, 20))
+    assert alike > 0.97 and there.compared(query_QR, 20) == pytest.approx(here.compared(query_QR, 20), rel=0.05)
+
+
+def test_a_graph_made_by_many_threads_is_the_same() -> None:
+    weight_LR, bias_L, query_QR = router(3000, 1.0)
+    found, threads = [], faiss.omp_get_max_threads()
+    try:
+        for number in (1, 4):
+            faiss.omp_set_num_threads(number)
+            found.append(ListGraph(weight_LR, bias_L, 1.0).nearest(query_QR, 20))
+            assert faiss.omp_get_max_threads() == number
+    finally:
+        faiss.omp_set_num_threads(threads)
+    assert torch.equal(*found)
 
 
 def test_lists_all_alike_are_no_trouble() -> None:
@@ -184,8 +206,7 @@ def test_few_rows_and_many_lists_compare_all(made: Path, tmp_path: Path) -> None
     graph, flat = (
         lists_of(built(made, tmp_path / each, payload="flat", nprobe=8, routing=each)) for each in ("graph", "flat")
     )
-    live_N = np.zeros(ROWS, bool)
-    live_N[:200] = True
+    live_N = (graph.homes() < 30).numpy()  # all rows of these lists, so that a search needs no further ones
     np.testing.assert_array_equal(chosen(graph.among(live_N)), chosen(flat.among(live_N)))
     np.testing.assert_array_equal(chosen(graph, effort=6), chosen(flat, effort=6))
     assert (chosen(graph) != chosen(flat)).any()  # that the graph is what answers otherwise
