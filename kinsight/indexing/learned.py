@@ -193,7 +193,7 @@ class Learned(Structure):
         centre_LR = self.partition.clusters.centre_LD
         self._place_L = centre_LR[:, centre_LR.var(0).argmax()].argsort().argsort()  # of lists, near ones side by side
         if self.settings.routing == "graph":
-            length = float(self.partition.clusters.centre_LD.square().sum(1).mean().sqrt())
+            length = float(centre_LR.square().sum(1).mean().sqrt())
             self.graph = ListGraph(self._weight_LR, self._bias_L, length)
         self._scanned = self.faiss
         if self.settings.payload == "fastscan":
