@@ -86,11 +86,11 @@ def _options(structure: Learned, gallery: Gallery, query_HD: np.ndarray, near_HK
                 row_HR, _, list_HP, _ = structure.at(level).looked_through(query_HD, most, 1, None).as_asked()
             size_L = np.append(structure.entries_L.numpy(), 0)
             scanned = float(size_L[list_HP].sum(1).mean())
+            routing = structure.at(level).multiply_adds(query_HD)
             told = [each for each in _reached(row_HR, near_HK, copies) if each[0] * _K <= max(most, _K)]
             for refine, reached in told:
                 cost = _cost(structure, gallery, level, scanned, refine)
-                numbers = structure.at(level).multiply_adds(query_HD) + scanned * structure.faiss.d
-                whole = numbers / gallery.segments[0].shape[1] + refine * _K
+                whole = (routing + scanned * structure.faiss.d) / gallery.segments[0].shape[1] + refine * _K
                 yield level.model_copy(
                     update={
                         "reached": reached, "refine": refine, "scanned": round(scanned, 1), "cost": cost,

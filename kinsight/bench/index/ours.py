@@ -36,9 +36,10 @@ _BEAMS = (1.0, 2.0)  # of a graph over the lists, as of faiss's
 
 
 class Kinsight(System):
-    """What is quickest."""
+    """What is quickest. graphs_beyond: how many vectors there are at most without a graph over the lists."""
 
     seeded = True
+    graphs_beyond = LARGE
 
     def __init__(self, task: Task, threads: int) -> None:
         super().__init__(task, threads)
@@ -48,10 +49,13 @@ class Kinsight(System):
     def builds(cls, rows: int, dim: int, effort: str) -> list[Settings]:
         root = 2 ** round(math.log2(2 * math.sqrt(rows)))
         ways = cls.ways(dim)[: 1 if effort == "quick" else 3 if rows > LARGE else None]
-        return [
+        plain: list[Settings] = [
             {"components": components, "lists": max(16, int(times * root)), "payload": payload, "copies": 0.0}
             for components, times, payload in ways
         ]
+        if effort == "quick" or rows <= cls.graphs_beyond:
+            return plain
+        return [*plain, {**max(plain, key=lambda each: each["lists"]), "routing": "graph"}]
 
     @classmethod
     def ways(cls, dim: int) -> list[tuple[int | None, float, str]]:
@@ -66,6 +70,9 @@ class Kinsight(System):
     @classmethod
     def knobs(cls, build: Settings, rows: int) -> list[Settings]:
         factors = _REFINE[build["payload"], build["components"] is not None]
+        if "routing" in build:  # whole vectors: none to refine
+            factors = factors[:1] if build["payload"] == "flat" and build["components"] is None else factors
+            return [{"refine": factor, "by": "lists", "beam": beam} for factor in factors for beam in _BEAMS]
         found: list[Settings] = [{"refine": factor, "by": "lists"} for factor in factors]
         return [*found, {"refine": factors[1], "by": "mass"}]
 
@@ -155,22 +162,9 @@ class Kinsight(System):
 
 
 class KinsightFlat(Kinsight):
-    """Whole numbers in the lists: the least multiply-adds, as inverted lists of whole vectors count them. More lists
-    are chosen through a graph, too.
-    """
+    """Whole numbers in the lists: the least multiply-adds, as inverted lists of whole vectors count them."""
 
-    @classmethod
-    def builds(cls, rows: int, dim: int, effort: str) -> list[Settings]:
-        plain = super().builds(rows, dim, effort)
-        return plain if effort == "quick" else [*plain, {**plain[-1], "routing": "graph"}]
-
-    @classmethod
-    def knobs(cls, build: Settings, rows: int) -> list[Settings]:
-        if "routing" not in build:
-            return super().knobs(build, rows)
-        kept = build["components"]
-        factors = _REFINE[build["payload"], kept is not None][: None if kept else 1]  # whole vectors: none to refine
-        return [{"refine": factor, "by": "lists", "beam": beam} for factor in factors for beam in _BEAMS]
+    graphs_beyond = 0
 
     @classmethod
     def ways(cls, dim: int) -> list[tuple[int | None, float, str]]:
