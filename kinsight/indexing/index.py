@@ -27,7 +27,7 @@ from kinsight.neighbors.vectors import row_norms
 _ATTEMPTS = 20
 _MORE_EFFORT = (4, 16)  # how much harder an approximate search tries before every vector is compared
 _REFINED = 1024  # queries at once
-_LEAST_PART = 256  # queries that a core takes for itself
+_PART = (256, 8192)  # queries that a core takes for itself, at least and at most
 
 
 @dataclass(frozen=True)
@@ -217,29 +217,29 @@ class Index:
         norm_Q = row_norms(query_QD, "query", self.metric).numpy()
         exclude_Q = torch.full((len(query_QD),), -1) if exclude_Q is None else exclude_Q
         whole = _Asked(query_QD, prepared(query_QD.numpy(), norm_Q, self.metric), exclude_Q)
-        found = Hits(torch.full((len(query_QD), k), -torch.inf), torch.full((len(query_QD), k), -1))
+        parts = in_parts(lambda here: self._proposed(structure, whole.at(here), k), len(query_QD), *_PART)
+        similarity_QK, row_QK = (torch.cat(each) for each in zip(*parts, strict=True))
+        short_M = self._short(row_QK, whole)
+        if len(short_M):  # fewer than k came back though there are k
+            left = whole.at(short_M)
+            exact = self._gallery.topk(left.query_MD, k, exclude=left.exclude_M)
+            similarity_QK[short_M], row_QK[short_M] = exact
+        return Hits(similarity_QK, row_QK)
 
-        def part(here: slice) -> None:
-            self._search_part(structure, whole.at(here), Hits(found.similarity_QK[here], found.row_QK[here]))
-
-        in_parts(part, len(query_QD), _LEAST_PART)
-        return found
-
-    def _search_part(self, structure: Structure, asked: "_Asked", found: Hits) -> None:
-        """Write the k most similar items of each query into `found`."""
-        similarity_QK, row_QK = found.similarity_QK, found.row_QK
-        k = row_QK.shape[1]
-        available_Q = (len(self) - (asked.exclude_M >= 0).long()).clamp(max=k)
-        similarity_QK[:], row_QK[:] = self._tried(structure, asked, k, 1)
+    def _proposed(self, structure: Structure, asked: "_Asked", k: int) -> tuple[Tensor, Tensor]:
+        """(similarity_MK, row_MK), of fewer than k rows where the structure gives no more."""
+        similarity_MK, row_MK = self._tried(structure, asked, k, 1)
         for effort in _MORE_EFFORT:
-            todo_M = ((row_QK >= 0).sum(1) < available_Q).nonzero().squeeze(1)
-            if not len(todo_M):
-                return
-            similarity_QK[todo_M], row_QK[todo_M] = self._tried(structure, asked.at(todo_M), k, effort)
-        todo_M = ((row_QK >= 0).sum(1) < available_Q).nonzero().squeeze(1)
-        if len(todo_M):  # fewer than k came back though there are k
-            left = asked.at(todo_M)
-            similarity_QK[todo_M], row_QK[todo_M] = self._gallery.topk(left.query_MD, k, exclude=left.exclude_M)
+            short_M = self._short(row_MK, asked)
+            if not len(short_M):
+                break
+            similarity_MK[short_M], row_MK[short_M] = self._tried(structure, asked.at(short_M), k, effort)
+        return similarity_MK, row_MK
+
+    def _short(self, row_MK: Tensor, asked: "_Asked") -> Tensor:
+        """Queries that have fewer rows than there are for them."""
+        available_M = (len(self) - (asked.exclude_M >= 0).long()).clamp(max=row_MK.shape[1])
+        return ((row_MK >= 0).sum(1) < available_M).nonzero().squeeze(1)
 
     def _tried(self, structure: Structure, asked: "_Asked", k: int, effort: int) -> tuple[Tensor, Tensor]:
         """The k best of what the structure proposes with this effort."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from kinsight.indexing.list_graph import ListGraph
+from kinsight.indexing.list_scores import ListScores
 from kinsight.indexing.refining import lower_rows_first
 from kinsight.indexing.settings import Level, Tuned
 from kinsight.indexing.structures import Structure
@@ -189,12 +190,15 @@ class Learned(Structure):
         self._dim, self._live_L = self.partition.space.dim, None
         router = self.partition.router
         self._log_size_L = self.entries_L.clamp_min(1).float().log()
-        self._weight_LR, self._bias_L = router.weight.detach(), router.bias.detach() - self._log_size_L
+        weight_LR, bias_L = router.weight.detach(), router.bias.detach() - self._log_size_L
+        self._scores = ListScores(weight_LR, bias_L, self.partition.clusters.centre_LD.mean(0))
         centre_LR = self.partition.clusters.centre_LD
-        self._place_L = centre_LR[:, centre_LR.var(0).argmax()].argsort().argsort()  # of lists, near ones side by side
+        self._place_L = (
+            centre_LR[:, centre_LR.var(0).argmax()].argsort().argsort()
+        )  # of lists along an axis on which they differ
         if self.settings.routing == "graph":
             length = float(centre_LR.square().sum(1).mean().sqrt())
-            self.graph = ListGraph(self._weight_LR, self._bias_L, length)
+            self.graph = ListGraph(weight_LR, bias_L, length)
         self._scanned = self.faiss
         if self.settings.payload == "fastscan":
             self._scanned = faiss.IndexIVFPQFastScan(self.faiss)
@@ -206,24 +210,39 @@ class Learned(Structure):
         """The lists of each query, those of most expected yield first: int64 (B, P), -1 behind those it needs."""
         probes = self._probes(effort)
         if (graph := self._graph_for(probes)) is not None:
-            return graph.nearest(routed_BR, probes)
+            return graph.nearest(routed_BR, probes, None if self._live_L is None else (self._live_L > 0).numpy())
+        by_mass = self.settings.mass is not None and effort == 1 and not self._few_live
+        gone_L = None if self._live_L is None else self._live_L == 0
         with torch.inference_mode():
-            yield_BL = torch.addmm(self._bias_L, routed_BR, self._weight_LR.T)
-            if self.partition.router.network is not None:
-                yield_BL += self.partition.router.network(routed_BR)
-            if self._live_L is not None:
-                yield_BL.masked_fill_(self._live_L == 0, -torch.inf)
-            top_BP, list_BP = greatest(yield_BL, probes)
-            if self.settings.mass is None or effort > 1 or self._few_live:
-                return list_BP.contiguous()
-            # the share of the neighbours is without the price of the size: of all lists, and of those chosen
-            whole_B1 = (yield_BL + self._log_size_L).logsumexp(1, keepdim=True)
-            share_BP = (top_BP + self._log_size_L[list_BP] - whole_B1).exp()
-            enough_BP = share_BP.cumsum(1) - share_BP >= self.settings.mass
-            return list_BP.masked_fill_(enough_BP, -1).contiguous()
+            blocks = routed_BR.split(self._scores.rows)
+            return torch.cat([self._chosen(block_BR, probes, gone_L, by_mass=by_mass) for block_BR in blocks])
+
+    def _chosen(self, routed_BR: Tensor, probes: int, gone_L: Tensor | None, *, by_mass: bool) -> Tensor:
+        network = self.partition.router.network
+        if network is None and not by_mass:
+            return self._scores.greatest(routed_BR, probes, gone_L)
+        yield_BL = self._scores.all(routed_BR)
+        if network is not None:
+            yield_BL += network(routed_BR)
+        if gone_L is not None:
+            yield_BL.masked_fill_(gone_L, -torch.inf)
+        top_BP, list_BP = greatest(yield_BL, probes)
+        if not by_mass:
+            return list_BP
+        assert self.settings.mass is not None
+        # the share of the neighbours is without the price of the size: of all lists, and of those chosen
+        whole_B1 = (yield_BL + self._log_size_L).logsumexp(1, keepdim=True)
+        share_BP = (top_BP + self._log_size_L[list_BP] - whole_B1).exp()
+        enough_BP = share_BP.cumsum(1) - share_BP >= self.settings.mass
+        return list_BP.masked_fill_(enough_BP, -1)
+
+    @property
+    def by_graph(self) -> bool:
+        """Whether a usual query's lists are chosen through a graph."""
+        return self._graph_for(self._probes(1)) is not None
 
     def _graph_for(self, probes: int) -> ListGraph | None:
-        """The graph, where it chooses so many lists: it knows nothing of which rows can be found."""
+        """The graph, where it chooses so many lists."""
         assert self.graph is None or self.settings.mass is None
         return self.graph if self.graph is not None and self.graph.pays(probes) and not self._few_live else None
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from kinsight import progress
 from kinsight.errors import SpecError
+from kinsight.indexing.list_graph import pays, width
 from kinsight.partition import Partition
 from kinsight.specs.index import CopiesSpec, FlatIndex, HnswIndex, IndexKind, IvfIndex, IvfPqIndex, LearnedIndex
 from kinsight.specs.stored import lenient
@@ -155,12 +156,10 @@ def _decide_learned(settings: LearnedIndex, partition: Partition) -> Tuned:
     lists, dim = partition.header.lists, partition.space.routed_dim
     if settings.nprobe is not None and settings.nprobe > lists:
         raise _refused(f"index.nprobe={settings.nprobe}", f"more than the {lists} lists of the partition", "lower it")
-    if settings.routing == "graph" and partition.router.network is not None:
-        raise _refused(
-            "index.routing=graph",
-            "the partition's router is of kind mlp, whose scores are no products that a graph could follow",
-            "give index.routing flat, or learn the partition with router.kind linear",
-        )
+    given = settings.nprobe or settings.mass or settings.refine
+    probes = (settings.nprobe or _probes(lists, settings.mass)) if given else None
+    if settings.routing == "graph":
+        _refuse_graph(partition, probes)
     subvectors = settings.subvectors
     if settings.payload in _NUMBERS_PER_CODE:
         wanted = dim / _NUMBERS_PER_CODE[settings.payload]
@@ -172,18 +171,35 @@ def _decide_learned(settings: LearnedIndex, partition: Partition) -> Tuned:
                 f"does not divide the routed length {dim}",
                 f"choose one of {', '.join(map(str, fitting))}",
             )
-    given = settings.nprobe or settings.mass or settings.refine
     return Tuned(
         payload=settings.payload,
         subvectors=subvectors,
         copies=settings.copies if settings.copies.budget else None,
         routing=settings.routing,
         recall=None if given else settings.recall or _RECALL,
-        nprobe=(settings.nprobe or _probes(lists, settings.mass)) if given else None,
+        nprobe=probes,
         mass=settings.mass,
         refine=(settings.refine or _REFINE) if given else None,
         seed=settings.seed,
     )
+
+
+def _refuse_graph(partition: Partition, probes: int | None) -> None:
+    """Raise where lists cannot be chosen through a graph, or would not be. probes: of a query, None: to be found."""
+    lists = partition.header.lists
+    if partition.router.network is not None:
+        raise _refused(
+            "index.routing=graph",
+            "the partition's router is of kind mlp, whose scores are no products that a graph could follow",
+            "give index.routing flat, or learn the partition with router.kind linear",
+        )
+    if not pays(lists, width(probes or 1)):
+        looked = "a graph compares" if probes is None else f"to look into {probes} of them a graph compares"
+        raise _refused(
+            "index.routing=graph",
+            f"the partition has {lists} lists: {looked} nearly all of them",
+            "give index.routing flat, or learn a partition of more lists",
+        )
 
 
 def _probes(lists: int, mass: float | None) -> int:

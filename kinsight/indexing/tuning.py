@@ -23,10 +23,11 @@ _MASSES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 _ENOUGH = 0.9995
 _COMMON = 0.95  # share of the queries that may look into as many lists as their mass asks for
 # Nanoseconds on one core, measured where settings were compared; what matters is how they relate. Of a number that is
-# looked through, in each payload; of a list to choose and to begin, and of one that a graph chooses; of stopping by
-# mass; of a candidate kept; and of each number of its full vector, which lies anywhere in memory.
+# looked through, in each payload; of a number of the lists' weights, where all are compared; of a list to choose and to
+# begin, and of one that a graph chooses; of stopping by mass; of a candidate kept; and of each number of its full
+# vector, which lies anywhere in memory.
 _NUMBER_NS = {"flat": 0.16, "fp16": 0.16, "sq8": 0.12, "pq": 0.1, "fastscan": 0.007, "rabitq": 0.05}
-_LIST_NS, _GRAPH_LIST_NS, _MASS_NS = 250.0, 650.0, 3000.0
+_WEIGHT_NS, _LIST_NS, _GRAPH_LIST_NS, _MASS_NS = 0.015, 250.0, 650.0, 3000.0
 _KEPT_NS = {"fastscan": 60.0}
 _OTHER_KEPT_NS, _REFINED_NUMBER_NS = 200.0, 0.6
 
@@ -128,8 +129,11 @@ def _reached(row_HR: np.ndarray, near_HK: np.ndarray, copies: float) -> list[tup
 def _cost(structure: Learned, gallery: Gallery, level: Level, scanned: float, refine: float) -> float:
     """Nanoseconds of what differs between settings."""
     looked = scanned * structure.faiss.d * _NUMBER_NS[structure.settings.payload]
-    one = _GRAPH_LIST_NS if structure.settings.routing == "graph" else _LIST_NS
-    choosing = level.nprobe * one + (0 if level.mass is None else _MASS_NS)
+    if structure.at(level).by_graph:
+        choosing = level.nprobe * _GRAPH_LIST_NS
+    else:
+        weights = structure.partition.router.weight.numel()
+        choosing = weights * _WEIGHT_NS + level.nprobe * _LIST_NS + (0 if level.mass is None else _MASS_NS)
     kept = _KEPT_NS.get(structure.settings.payload, _OTHER_KEPT_NS)
     return looked + choosing + refine * _K * (kept + gallery.segments[0].shape[1] * _REFINED_NUMBER_NS)
 

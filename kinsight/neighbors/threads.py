@@ -5,8 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
-from itertools import pairwise
-from threading import Barrier
+from threading import Barrier, Lock, Thread
 from typing import TypeVar
 
 import torch
@@ -43,37 +42,71 @@ def over_cores(work: Callable[[Item], Result], items: Iterable[Item], device: to
         torch.set_num_threads(threads)  # set_num_threads also sets what threads to come will take over
 
 
-def in_parts(work: Callable[[slice], None], rows: int, least: int) -> None:
-    """`work` of all rows: of one part after the other a core, where each has `least` rows, else of all at once.
+def in_parts(work: Callable[[slice], Result], rows: int, least: int, most: int) -> list[Result]:
+    """`work` of all rows in pieces of `most` rows at most, in their order; where each core gets `least` rows, several
+    cores work side by side, each on pieces of its own within its share of torch's threads.
 
-    Threads stay for the next call: what takes a few milliseconds has no time to start some.
+    What is interrupted, or fails, ends with the pieces begun. Threads stay for the next call: what takes a few
+    milliseconds has no time to start some.
     """
     threads = torch.get_num_threads()
-    workers = min(threads, _MOST)
-    if workers == 1 or rows < workers * least:
-        work(slice(0, rows))
-        return
-    bounds = [rows * part // workers for part in range(workers + 1)]
-    waiting = [_pool(workers, threads).submit(work, slice(*each)) for each in pairwise(bounds)]
-    for each in waiting:
-        each.result()
+    inner = -(-threads // _MOST)
+    workers = threads // inner
+    if rows < workers * least:
+        workers = 1
+    pieces = workers * max(1, -(-rows // (workers * most)))
+    bounds = [slice(rows * number // pieces, rows * (number + 1) // pieces) for number in range(pieces)]
+    if workers == 1:
+        return [work(here) for here in bounds]
+    pool = _pool(workers, inner)
+    waiting = [pool.submit(work, here) for here in bounds]
+    try:
+        return [each.result() for each in waiting]
+    finally:
+        for each in waiting:
+            each.cancel()
+
+
+_starting = Lock()
+
+
+def _pool(workers: int, inner: int) -> ThreadPoolExecutor:
+    with _starting:
+        return _started(workers, inner)
 
 
 @cache
-def _pool(workers: int, threads: int) -> ThreadPoolExecutor:
-    """Threads that have all begun, before torch's number of threads is what it was."""
-    pool = ThreadPoolExecutor(workers, "parts", initializer=_begin, initargs=(threads // workers,))
+def _started(workers: int, inner: int) -> ThreadPoolExecutor:
+    """Threads that have all begun, before the number that torch's threads to come take over is what it was."""
+    usual: list[int] = []
+    pool = ThreadPoolExecutor(workers, "parts", initializer=lambda: usual.append(_begin(inner)))
     ready = Barrier(workers + 1)
-    for _ in range(workers):
-        pool.submit(ready.wait)
-    ready.wait()
-    torch.set_num_threads(threads)
+    try:
+        for _ in range(workers):
+            pool.submit(ready.wait)
+        ready.wait()
+    except BaseException:
+        ready.abort()  # else those that have begun wait for ever
+        pool.shutdown(wait=False)
+        raise
+    again = Thread(target=torch.set_num_threads, args=(usual[0],))  # not this one: it may have a number of its own
+    again.start()
+    again.join()
     return pool
 
 
-def _begin(threads: int) -> None:
-    torch.get_num_threads()  # a thread takes over the process's setting at its first call, not later
+def _begin(threads: int) -> int:
+    """Gives how many a thread would have had: it takes over the process's setting at its first call, not later."""
+    usual = torch.get_num_threads()
     torch.set_num_threads(threads)
+    return usual
 
 
-os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of its parent's threads
+def _forget() -> None:
+    """A child process has none of its parent's threads."""
+    global _starting
+    _starting = Lock()
+    _started.cache_clear()
+
+
+os.register_at_fork(after_in_child=_forget)

@@ -126,7 +126,7 @@ class LearnedIndex(Spec):
     routing: Literal["flat", "graph"] = Field(
         default="flat",
         description="how a query's lists are chosen: by the scores of all, or through a graph over them, which misses "
-        "a few; from some 2,000 lists on that takes a tenth of the multiply-adds, from some 4,000 on less time, too. "
+        "a few; from some 2,000 lists on choosing takes a tenth of the multiply-adds. "
         "Searches among fewer than half of the items, or in more than a sixth of the lists, compare all",
     )
     recall: float | None = Field(

@@ -228,3 +228,23 @@ def test_what_a_graph_cannot_do_is_refused(made: Path, tmp_path: Path) -> None:
         build(spec | {"partition": str(tmp_path / "mlp"), "index": {"routing": "graph"}})
     assert "routing flat" in str(refused.value.remedy)
     assert not (tmp_path / "index").exists()
+
+
+def test_lists_without_a_row_to_find_are_passed_by(made: Path, tmp_path: Path) -> None:
+    graph = lists_of(built(made, tmp_path / "graph", payload="flat", nprobe=8))
+    live_N = (graph.homes() >= 60).numpy()  # most rows, but none of these lists
+    among = graph.among(live_N)
+    assert among.by_graph
+    list_QP = chosen(among)
+    assert (list_QP[list_QP >= 0] >= 60).all() and (list_QP >= 0).mean() > 0.99
+    assert (chosen(graph) < 60).any()
+
+
+def test_a_graph_that_would_never_be_used_is_refused(made: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="to look into 60 of them a graph compares nearly all"):
+        built(made, tmp_path / "index", nprobe=60)
+    few = {"vectors": str(made / "base.npy"), "lists": 40, "fit": {"epochs": 0}, "device": "cpu"}
+    learn(few | {"output": str(made / "few")})
+    with pytest.raises(SpecError, match="the partition has 40 lists"):
+        built(made, tmp_path / "index", "few")
+    assert not (tmp_path / "index").exists()

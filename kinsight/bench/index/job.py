@@ -119,23 +119,23 @@ def _lists_of(spec: BenchIndex, data: BenchSet, found: list[Candidate]) -> tuple
 
 
 def _say_ratio(data: BenchSet, target: float, threads: int, rows: list[dict[str, Any]]) -> None:
-    best = best_peer(rows)
+    rival = best_peer(rows)
     ours = [row for row in rows if row["system"] == "kinsight" and row["seed"] == rows[0]["seed"]]
-    if best is not None and ours:
+    if rival is not None and ours:
         missed = f"; ours falls short, at {ours[0]['recall']:.4f}" if ours[0]["recall"] < target else ""
         progress.say(
-            f"ratio       {data.name}, recall@10 {target:g}, {threads} thread(s): {beside(ours[0], best):.2f} times "
-            f"the queries a second of {best['system']}{missed}"
+            f"ratio       {data.name}, recall@10 {target:g}, {threads} thread(s): {beside(ours[0], rival):.2f} times "
+            f"the queries a second of {rival['system']}{missed}"
         )
 
 
 def _say_equal_ratio(data: BenchSet, target: float, threads: int, rows: list[dict[str, Any]]) -> None:
     speeds = equal_speeds(rows, target)
-    best = quickest_peer(speeds)
-    if best is not None and speeds.get("kinsight"):
+    rival = quickest_peer(speeds)
+    if rival is not None and speeds.get("kinsight"):
         progress.say(
             f"ratio       {data.name}, recall@10 {target:g} exactly, {threads} thread(s): "
-            f"{speeds['kinsight'] / speeds[best]:.2f} times the queries a second of {best}"
+            f"{speeds['kinsight'] / speeds[rival]:.2f} times the queries a second of {rival}"
         )
 
 

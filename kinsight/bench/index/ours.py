@@ -36,7 +36,7 @@ _BEAMS = (1.0, 2.0)  # of a graph over the lists, as of faiss's
 
 
 class Kinsight(System):
-    """What is quickest. graphs_beyond: how many vectors there are at most without a graph over the lists."""
+    """What is quickest. graphs_beyond: with more vectors than these, lists are also chosen through a graph."""
 
     seeded = True
     graphs_beyond = LARGE

@@ -16,7 +16,8 @@ import numpy as np
 from kinsight.bench.index.truth import faiss
 
 LARGE = 500_000
-"""Rows above which graphs are built with less effort, fewer ways are tried, and one seed is taken: a run must end."""
+"""Rows above which graphs are built with less effort, of most systems fewer ways are
+tried, and one seed is taken: a run must end."""
 
 Settings = Mapping[str, Any]
 """Of a build or of a search: JSON values."""
