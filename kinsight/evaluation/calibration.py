@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from kinsight import progress, storage
 from kinsight.data.sketch import share_in
+from kinsight.data.sources.lacking import shortened
 from kinsight.errors import StorageError
 from kinsight.metrics import Temperature
 from kinsight.metrics.label_thresholds import NEVER
@@ -11,7 +12,6 @@ from kinsight.models import load_header, write_calibration
 from kinsight.reports.classified import Classified
 
 LEAST_IMAGES = 20  # below, what they ask for is chance
-_NAMED = 5
 
 
 def keep_calibration(
@@ -75,14 +75,17 @@ def _tell_bound(fitted: Temperature, thresholds: bool) -> None:
 def _say_thresholds(found: Classified) -> None:
     chosen = found.chosen
     assert chosen is not None
-    used_C = chosen.threshold_C[chosen.threshold_C < NEVER]
+    if chosen.kept:
+        names = shortened([found.class_names[label] for label in chosen.kept])
+        progress.say(f"kept        the thresholds of labels of which nothing is known here: {names}")
+    used_C = chosen.threshold_C.clone()
+    used_C[list(chosen.kept)] = NEVER
+    used_C = used_C[used_C < NEVER]
     low, high = (float(used_C.min()), float(used_C.max())) if len(used_C) else (NEVER, NEVER)
     few = f"; {len(chosen.few)} labels with few images share {chosen.shared:.3f}" if chosen.few else ""
+    other = "other " if chosen.kept else ""
     if len(used_C):
-        progress.say(f"thresholds  {low:.3f} to {high:.3f}, one for each label{few}; now in the bundle")
+        progress.say(f"thresholds  {low:.3f} to {high:.3f}, one for each {other}label{few}; now in the bundle")
     if chosen.unreachable:
-        names = ", ".join(found.class_names[label] for label in chosen.unreachable[:_NAMED])
-        more = f" and {len(chosen.unreachable) - _NAMED} more" if len(chosen.unreachable) > _NAMED else ""
-        progress.warn(
-            f"labels that will never be predicted, since no threshold does for them what is asked: {names}{more}"
-        )
+        names = shortened([found.class_names[label] for label in chosen.unreachable])
+        progress.warn(f"labels that will never be predicted, since no threshold does for them what is asked: {names}")

@@ -1,6 +1,6 @@
 """A classifier on labelled images: what it says, how right that is, how sure it may be of it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from kinsight.evaluation.model import Model
 from kinsight.metrics import (
     MultilabelResult,
     Reliability,
+    Temperature,
     choose_thresholds,
     classification_metrics,
     fit_temperature,
@@ -138,105 +139,100 @@ def judge(
             "evaluation.logits", "the model's logits are not all finite", remedy="look for a model that has diverged"
         )
     fitted = fit_temperature(found.logit_NC, found.target)
-    known = {
-        "class_names": decision.class_names,
-        "logit_NC": found.logit_NC,
-        "target": found.target,
-        "uri_N": found.uri_N,
-        "fitted": fitted,
-        "temperature": decision.temperature,
-        "confidence": resampling.confidence,
-        "each_class": wanted.each_class,
-        "num_pictures": wanted.num_visualizations,
-        "seed": resampling.seed,
-    }
-    counts = {"images": len(found.target), "broken_images": len(found.broken)}
-    measured = _several if decision.several else _one
-    return measured(decision, found, wanted, resampling, known, counts)
-
-
-def _one(
-    decision: Decision,
-    found: Scored,
-    wanted: ClassesSpec,
-    resampling: Resampling,
-    known: dict[str, Any],
-    counts: dict[str, int],
-) -> Classified:
-    ks = usable_ks(wanted.ks, len(decision.class_names))
-    result = classification_metrics(found.logit_NC, found.target, ks)
-    fitted = known["fitted"].temperature
-    sure, calibrated, raw = (_sure(found, each) for each in (decision.temperature, fitted, None))
-    right = {"accuracy": (result.rank_N == 1).double()}
-    right |= {f"top{k}_accuracy": (result.rank_N <= k).double() for k in ks}
-    metrics = result.means | _how_sure(sure, fitted, calibrated) | counts
-    metrics["classes"] = int((result.support_C > 0).sum())
+    measured = (_several if decision.several else _one)(decision, found, wanted, fitted)
+    sure, calibrated = measured.reliability, measured.calibrated
+    metrics = measured.means | {"ece": sure.ece, "temperature": fitted.temperature, "calibrated/ece": calibrated.ece}
+    metrics |= {"images": len(found.target), "broken_images": len(found.broken)} | measured.further
     return Classified(
-        metrics=metrics | image_intervals(right, *resampling),
-        one=result,
+        class_names=decision.class_names,
+        logit_NC=found.logit_NC,
+        target=found.target,
+        uri_N=found.uri_N,
+        metrics=metrics | image_intervals(measured.by_image, *resampling),
         reliability=sure,
         calibrated=calibrated,
-        raw=raw if decision.temperature is not None else None,
-        **known,
+        fitted=fitted,
+        temperature=decision.temperature,
+        raw=measured.raw,
+        threshold_C=decision.threshold_C,
+        confidence=resampling.confidence,
+        each_class=wanted.each_class,
+        num_pictures=wanted.num_visualizations,
+        seed=resampling.seed,
+        **measured.results,
     )
 
 
-def _several(
-    decision: Decision,
-    found: Scored,
-    wanted: ClassesSpec,
-    resampling: Resampling,
-    known: dict[str, Any],
-    counts: dict[str, int],
-) -> Classified:
+class _Measured(NamedTuple):
+    """What differs between one class an image and several labels.
+
+    means, further: metrics. by_image: of some of them, what each image adds to the mean. results: all else, as
+    `Classified` calls it, which says what reliability, calibrated and raw are, too.
+    """
+
+    means: dict[str, float]
+    further: dict[str, float]
+    by_image: dict[str, Tensor]
+    reliability: Reliability
+    calibrated: Reliability
+    raw: Reliability | None
+    results: dict[str, Any]
+
+
+def _one(decision: Decision, found: Scored, wanted: ClassesSpec, fitted: Temperature) -> _Measured:
+    ks = usable_ks(wanted.ks, len(decision.class_names))
+    result = classification_metrics(found.logit_NC, found.target, ks)
+    right = {"accuracy": (result.rank_N == 1).double()}
+    right |= {f"top{k}_accuracy": (result.rank_N <= k).double() for k in ks}
+    return _Measured(
+        means=result.means,
+        further={"classes": int((result.support_C > 0).sum())},
+        by_image=right,
+        reliability=_sure(found, decision.temperature),
+        calibrated=_sure(found, fitted.temperature),
+        raw=_sure(found, None) if decision.temperature is not None else None,
+        results={"one": result},
+    )
+
+
+def _several(decision: Decision, found: Scored, wanted: ClassesSpec, fitted: Temperature) -> _Measured:
     """Thresholds are chosen on probabilities by the temperature that the bundle has with them: the one found here, but
-    for one at its bound, which is not kept.
+    for one at its bound, which is not kept. Labels of which nothing is known here keep those that were chosen before.
 
     Probabilities are as large as the logits, so that they are made one after the other.
     """
-    target_NC, fitted = found.target, known["fitted"].temperature
+    target_NC = found.target
     probability_NC = decision.probabilities(found.logit_NC)
     result = multilabel_metrics(probability_NC, target_NC, decision.threshold_C)
-    sure = raw = reliability(probability_NC, target_NC)
-    del probability_NC
-    probability_NC = probabilities(found.logit_NC, several=True, temperature=fitted)
-    calibrated = reliability(probability_NC, target_NC)
-    if known["fitted"].at_bound:
-        del probability_NC
-        probability_NC = decision.probabilities(found.logit_NC)
-    chosen = choose_thresholds(probability_NC, target_NC, precision=wanted.precision)
-    at_chosen = threshold_metrics(probability_NC, target_NC, chosen.threshold_C)
+    sure, raw = reliability(probability_NC, target_NC), None
     del probability_NC
     if decision.temperature is not None:
         raw = reliability(probabilities(found.logit_NC, several=True), target_NC)
-    metrics = result.means | _how_sure(sure, fitted, calibrated) | counts | {"labels": result.num_labels}
-    judged = Classified(
-        metrics=metrics,
-        several=result,
-        threshold_C=decision.threshold_C,
-        chosen=chosen,
-        at_chosen=at_chosen,
-        reliability=sure,
-        calibrated=calibrated,
-        raw=raw if decision.temperature is not None else None,
-        **known,
-    )
-    values = {"exact_match": _exact(result)}
-    if judged.has_chosen:
-        metrics |= {f"chosen/{name}": value for name, value in at_chosen.means.items()}
-        values["chosen/exact_match"] = _exact(at_chosen)
+    probability_NC = probabilities(found.logit_NC, several=True, temperature=fitted.temperature)
+    calibrated = reliability(probability_NC, target_NC)
+    kept = decision.temperature if fitted.at_bound else fitted.temperature
+    if fitted.at_bound:
+        del probability_NC
+        probability_NC = decision.probabilities(found.logit_NC)
+    own_C = decision.chosen_at(kept)
+    chosen = choose_thresholds(probability_NC, target_NC, precision=wanted.precision, own_C=own_C)
+    at_chosen = threshold_metrics(probability_NC, target_NC, chosen.threshold_C)
+    del probability_NC
+    further: dict[str, float] = {"labels": result.num_labels}
+    by_image = {"exact_match": _exact(result)}
+    assert decision.threshold_C is not None, "of several labels"
+    if chosen.differs_from(decision.threshold_C):
+        further |= {f"chosen/{name}": value for name, value in at_chosen.means.items()}
+        by_image["chosen/exact_match"] = _exact(at_chosen)
     if result.map_slope_N is not None and result.num_labels:  # as if each image had its own, whose mean is the whole's
-        values["map"] = metrics["map"] + result.seen_N.sum() * result.map_slope_N[result.seen_N]
-    return replace(judged, metrics=metrics | image_intervals(values, *resampling))
+        by_image["map"] = result.means["map"] + result.seen_N.sum() * result.map_slope_N[result.seen_N]
+    results = {"several": result, "chosen": chosen, "at_chosen": at_chosen}
+    return _Measured(result.means, further, by_image, sure, calibrated, raw, results)
 
 
 def _exact(result: MultilabelResult) -> Tensor:
     """float64: for every image of which anything is known, whether all is right."""
     return (~result.wrong_N[result.seen_N]).double()
-
-
-def _how_sure(sure: Reliability, fitted: float, calibrated: Reliability) -> dict[str, float]:
-    return {"ece": sure.ece, "temperature": fitted, "calibrated/ece": calibrated.ece}
 
 
 def _sure(found: Scored, temperature: float | None) -> Reliability:

@@ -17,13 +17,15 @@ _DIGITS = 7  # that count, of a probability in an answer: float32 has no more
 @dataclass(frozen=True)
 class Decision:
     """task: one class an image, or any number of labels. temperature: divisor of the logits, None where none has been
-    fitted. threshold_C: float64, probability from which on a label is predicted; None in `classification`.
+    fitted. threshold_C: float64, probability from which on a label is predicted; None in `classification`. chosen:
+    whether the thresholds were chosen on images; else they are the usual ones.
     """
 
     task: Literal["classification", "multilabel"]
     class_names: tuple[str, ...]
     temperature: float | None = None
     threshold_C: Tensor | None = None
+    chosen: bool = False
 
     @classmethod
     def of(cls, header: BundleHeader) -> "Decision | None":
@@ -33,12 +35,22 @@ class Decision:
         several = header.task == "multilabel"
         chosen = header.label_thresholds or [THRESHOLD] * len(header.class_names)
         threshold_C = torch.tensor(chosen, dtype=torch.float64) if several else None
-        return cls(header.task, header.class_names, header.temperature, threshold_C)
+        return cls(header.task, header.class_names, header.temperature, threshold_C, bool(header.label_thresholds))
 
     @property
     def several(self) -> bool:
         """Whether an image may have any number of labels."""
         return self.task == "multilabel"
+
+    def chosen_at(self, temperature: float | None) -> Tensor | None:
+        """float64 (C,): the chosen thresholds by another temperature, parting the same logits; None without."""
+        if not self.chosen or self.threshold_C is None:
+            return None
+        ratio = (self.temperature or 1.0) / (temperature or 1.0)
+        if ratio == 1:
+            return self.threshold_C
+        moved_C = (self.threshold_C.logit() * ratio).sigmoid()
+        return torch.where(self.threshold_C < 1, moved_C, self.threshold_C)  # above every probability: stays there
 
     def probabilities(self, logit_BC: Tensor) -> Tensor:
         """float32 (B, C): softmax over the classes, or of each label on its own."""

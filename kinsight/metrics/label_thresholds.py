@@ -19,13 +19,19 @@ class LabelThresholds:
     """threshold_C: float64; a label is predicted at or above it, `NEVER` where nothing reaches the wished precision.
 
     shared: the threshold best for all labels together, taken by the labels in `few`, which have too few positives for
-    one of their own. unreachable: labels that no threshold gives the wished precision.
+    one of their own. unreachable: labels that no threshold gives the wished precision. kept: labels of which nothing is
+    known, whose threshold is what it was before.
     """
 
     threshold_C: Tensor
     shared: float
     few: tuple[int, ...]
     unreachable: tuple[int, ...]
+    kept: tuple[int, ...] = ()
+
+    def differs_from(self, threshold_C: Tensor) -> bool:
+        """Whether other labels would be predicted by these thresholds, but for chance."""
+        return not torch.allclose(self.threshold_C, threshold_C, atol=1e-4)
 
 
 def choose_thresholds(
@@ -34,21 +40,27 @@ def choose_thresholds(
     *,
     precision: float | None = None,
     least_positives: int = LEAST_POSITIVES,
+    own_C: Tensor | None = None,
 ) -> LabelThresholds:
     """Thresholds by F1, or with `precision` the lowest (largest recall) at which at least it is measured.
 
     score_NC: probabilities; target_NC: 1, 0, or -1 for unknown. A threshold lies midway between two scores that occur,
-    so that it does not hang on either; of equally good ones the highest is taken. What is measured on the same data at
-    these thresholds is better than it will be elsewhere. Raises as `multilabel_metrics`; SpecError: no such precision.
+    so that it does not hang on either; of equally good ones the highest is taken. own_C: thresholds kept by labels of
+    which nothing is known; without, they take the shared one. What is measured on the same data at these thresholds is
+    better than it will be elsewhere. Raises as `multilabel_metrics`; SpecError: no such precision.
     """
     if precision is not None and not 0 < precision <= 1:
         raise SpecError("metrics.precision", f"precision={precision}: must be above 0 and at most 1", field="precision")
     score_NC, target_NC = checked(score_NC, target_NC)
     shared = _choose(lambda: known_entries(score_NC, target_NC), precision)
     found: list[float] = []
-    few, unreachable = [], []
+    few, unreachable, kept = [], [], []
     for label, (score_N, target_N) in enumerate(columns(score_NC, target_NC)):
         known_N = target_N >= 0
+        if own_C is not None and not bool(known_N.any()):
+            kept.append(label)
+            found.append(float(own_C[label]))
+            continue
         entries = (score_N[known_N], target_N[known_N] == 1)
         if int(entries[1].sum()) < least_positives:
             few.append(label)
@@ -59,7 +71,9 @@ def choose_thresholds(
             unreachable.append(label)
         found.append(NEVER if own is None else own)
     threshold_C = torch.tensor(found, dtype=torch.float64)
-    return LabelThresholds(threshold_C, NEVER if shared is None else shared, tuple(few), tuple(unreachable))
+    return LabelThresholds(
+        threshold_C, NEVER if shared is None else shared, tuple(few), tuple(unreachable), tuple(kept)
+    )
 
 
 def _choose(entries: Entries, precision: float | None) -> float | None:

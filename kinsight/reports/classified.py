@@ -74,7 +74,7 @@ class Classified:
         """Whether these images would choose other thresholds than labels were predicted by."""
         if self.chosen is None or self.threshold_C is None:
             return False
-        return not torch.allclose(self.chosen.threshold_C, self.threshold_C, atol=1e-4)
+        return self.chosen.differs_from(self.threshold_C)
 
     def kept(self) -> "Classified":
         """The same once the model, which had neither, has what was found here, but for a temperature at its bound."""
@@ -112,6 +112,11 @@ class Classified:
             return self.one.rank_N == 1
         assert self.several is not None, "either one class or several labels"
         return ~self.several.wrong_N
+
+    @property
+    def seen_N(self) -> Tensor:
+        """bool: images of which anything is known."""
+        return self.several.seen_N if self.several is not None else torch.ones(len(self), dtype=torch.bool)
 
     @cached_property
     def surprise_N(self) -> Tensor:

@@ -94,7 +94,7 @@ def _conclude_classes(prepared: Prepared, run: RunFolder, broken: Broken, stop: 
 def _plain(decision: Decision) -> Decision:
     """As in the validations of the training, also where a training that was interrupted has kept more already."""
     halves_C = torch.full_like(decision.threshold_C, THRESHOLD) if decision.threshold_C is not None else None
-    return replace(decision, temperature=None, threshold_C=halves_C)
+    return replace(decision, temperature=None, threshold_C=halves_C, chosen=False)
 
 
 def _score_best(prepared: Prepared, run: RunFolder, broken: Broken) -> Scored | None:

@@ -14,6 +14,7 @@ import kinsight
 from kinsight.cli import main
 from kinsight.errors import DataError, SpecError
 from kinsight.metrics import classification_metrics, multilabel_metrics
+from kinsight.metrics.label_thresholds import NEVER
 from kinsight.models import load_header
 
 EACH = 8
@@ -338,3 +339,38 @@ def test_the_table_says_whose_temperature_it_is(
     assert main(["evaluate", "--bundle", str(bundle["classification"]), *words, "--workers", "0"]) == 0
     shown = [line.split()[0] for line in capsys.readouterr().out.splitlines() if "temperature" in line]
     assert shown == ["calibrated/temperature"]
+
+
+def test_labels_nobody_knows_of_keep_the_thresholds_they_had(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same logits are parted, by whatever temperature is written; what nothing reaches stays out of reach."""
+    own = (0.5, 0.4, 0.3, 0.65, 0.9, NEVER)
+    place = make_classifier(tmp_path / "bundle", task="multilabel", temperature=3.0, label_thresholds=own)
+    few = source(images, "multilabel") | {"label_columns": list(NAMES[:2])}
+    paths = [f"{images}/{label}/{number}.png" for label in range(6) for number in range(EACH)]
+    logit_NC = logits(place, paths).double()
+    before = (logit_NC / 3.0).sigmoid() >= torch.tensor(own)
+    evaluate(place, few, tmp_path / "out", replace_thresholds=True)
+    header, said = load_header(place), " ".join(capsys.readouterr().err.split())
+    assert header.temperature is not None and abs(header.temperature - 3.0) > 0.1
+    assert header.label_thresholds is not None and header.label_thresholds[5] == NEVER
+    cut_C = torch.tensor(header.label_thresholds[2:5], dtype=torch.float64).logit() * header.temperature
+    assert cut_C.tolist() == pytest.approx((torch.tensor(own[2:5], dtype=torch.float64).logit() * 3.0).tolist())
+    after = (logit_NC / header.temperature).sigmoid() >= torch.tensor(header.label_thresholds)
+    assert torch.equal(after[:, 2:], before[:, 2:]) and bool(after[:, 2:].any())
+    assert f"of which nothing is known here: {', '.join(NAMES[2:])}" in said and "one for each other label" in said
+    assert "4 labels of which nothing is known here keep theirs" in (tmp_path / "out/report/index.html").read_text()
+    again = evaluate(place, few, tmp_path / "again", replace_thresholds=True)
+    assert not [name for name in again if name.startswith("chosen/")]  # what these images choose is what the bundle has
+    assert load_header(place).label_thresholds == pytest.approx(header.label_thresholds, abs=1e-6)
+
+
+def test_labels_nobody_knows_of_share_a_threshold_where_the_bundle_has_none(
+    images: Path, bundle: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = source(images, "multilabel") | {"label_columns": list(NAMES[:2])}
+    evaluate(bundle["multilabel"], few, tmp_path / "out")
+    thresholds = load_header(bundle["multilabel"]).label_thresholds
+    assert thresholds is not None and len(set(thresholds[2:])) == 1 and thresholds[2] != 0.5
+    assert "4 labels with few images share" in " ".join(capsys.readouterr().err.split())

@@ -75,6 +75,16 @@ def test_labels_with_few_positives_share_a_threshold():
     assert f1_at(score_NC.ravel(), target_NC.ravel(), found.shared) == pytest.approx(pooled)
 
 
+def test_labels_of_which_nothing_is_known_keep_their_own():
+    score_NC, target_NC = case(0)
+    target_NC[:, 1], target_NC[:, 3] = -1, 0
+    own_C = torch.linspace(0.1, 0.2, target_NC.shape[1], dtype=torch.float64)
+    found, without = choose_thresholds(score_NC, target_NC, own_C=own_C), choose_thresholds(score_NC, target_NC)
+    assert (found.kept, found.few) == ((1,), (3,)) and (without.kept, without.few) == ((), (1, 3))
+    assert found.threshold_C[1] == own_C[1] and found.threshold_C[3] == found.shared == without.threshold_C[1]
+    assert torch.equal(found.threshold_C[[0, 2]], without.threshold_C[[0, 2]])
+
+
 def test_nothing_positive_predicts_nothing():
     found = choose_thresholds(torch.rand(5, 2), torch.zeros(5, 2))
     assert found.threshold_C.tolist() == [NEVER, NEVER]
