@@ -31,8 +31,8 @@ def mistake_section(found: Classified, images: Images) -> str:
 
 def right_section(found: Classified, images: Images) -> str:
     """Pictures of images that are right, drawn by seed, as many as the mistakes leave of those wanted; "" for none."""
-    right = np.flatnonzero(found.right_N.numpy())
-    number = min(len(right), found.num_pictures - (len(found) - len(right)))
+    right = np.flatnonzero((found.right_N & found.seen_N).numpy())
+    number = min(len(right), found.num_pictures - int((~found.right_N).sum()))
     if number <= 0:
         return ""
     chosen = np.random.default_rng(found.seed).choice(right, number, replace=False)
@@ -60,7 +60,10 @@ def _pictures(found: Classified, rows: np.ndarray, images: Images) -> str:
 
 
 def _truth(found: Classified, row: int) -> str:
-    return _joined([found.class_names[label] for label in found.shows(row)]) or "no label"
+    """The labels an image is known to show. Where nobody knows of some, none known is not the same as none."""
+    known_C = found.target[row] >= 0
+    none = "no label" if bool(known_C.all()) else "no label known" if bool(known_C.any()) else "nothing known"
+    return _joined([found.class_names[label] for label in found.shows(row)]) or none
 
 
 def _said(found: Classified, row: int, *, every: bool = False) -> str:

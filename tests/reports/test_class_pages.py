@@ -183,3 +183,18 @@ def test_labels_nobody_knows_are_not_among_what_is_said() -> None:
     assert found.threshold_C is not None
     always = replace(found, threshold_C=torch.zeros_like(found.threshold_C))
     assert always.said(0) == [0, 1, 2] and always.said(1) == [0, 1, 2, 3]
+
+
+def test_where_labels_are_unknown_none_known_is_not_none() -> None:
+    """Image 0: nothing known; 1: one label known not to be there; 2: known to show none; 3: one known to show."""
+    found = several_labels(40, 3)
+    target_NC = found.target.clone()
+    target_NC[:4] = torch.tensor([[-1, -1, -1], [0, -1, -1], [0, 0, 0], [1, -1, 0]])
+    probability_NC = found.logit_NC.sigmoid()
+    result = multilabel_metrics(probability_NC, target_NC)
+    found = replace(found, target=target_NC, several=result, num_pictures=100)
+    rows = re.findall(r"<td>/nowhere/(\d+)\.png<td>([^<]*)", page(found).replace("<wbr>", ""))
+    told = {int(row): words for row, words in rows}
+    assert 0 not in told, "neither right nor wrong"
+    assert (told[1], told[2], told[3]) == ("no label known", "no label", "label 0")
+    assert len(told) == 39
