@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from kinsight import storage
-from kinsight.data.given_faults import refuse_no_list
+from kinsight.data.given_faults import TFRECORDS, refuse_no_list
 from kinsight.data.image_columns import image_columns
 from kinsight.data.records import Records
 from kinsight.data.sources.paths import IMAGE_SUFFIXES
@@ -91,7 +91,7 @@ def _source(text: str, image_column: str = IMAGE_COLUMN) -> Source | None:
         return Parquet(path=text, image_column=image_column)
     if name.endswith(".manifest"):
         return Itag(path=text)
-    if name.endswith((".tfrecord", ".tfrecords")):
+    if name.endswith(TFRECORDS):
         return TFRecord(path=text)
     if name.rpartition(".")[2] in IMAGE_SUFFIXES:
         return None

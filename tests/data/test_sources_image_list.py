@@ -231,7 +231,7 @@ def test_bad_lists_are_refused_with_place_and_remedy(tmp_path: Path, case: str) 
 
 def test_a_missing_list_names_its_neighbour(tmp_path: Path) -> None:
     write(tmp_path, "a.jpg 0\n")
-    with pytest.raises(DataError, match=r"trains.txt: there is no such list\n.*did you mean train.txt"):
+    with pytest.raises(DataError, match=rf"trains.txt: there is no such list\n.*did you mean {tmp_path}/train.txt\?"):
         read_records(ImageList(path=str(tmp_path / "trains.txt")))
 
 

@@ -122,12 +122,57 @@ def test_a_mistyped_image_is_an_error_before_anything_else(
 ) -> None:
     first = pictures / "images/0"
     words = ["--bundle", str(bundles["classification"]), "--output", str(tmp_path / "out")]
-    for given, near in ((first / "00.png", "did you mean 0.png"), (first.with_name("im") / "0.png", "no folder")):
+    for given, near in (
+        (first / "00.png", f"did you mean {first}/0.png"),
+        (first.with_name("im") / "0.png", "no folder"),
+    ):
         assert main(["predict", str(first / "0.png"), str(given), *words]) == 3
         said = " ".join(capsys.readouterr().err.split())
         assert "no such file or folder" in said and near in said, said
     assert main(["predict", str(tmp_path / "lost.txt"), *words]) == 3
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("pattern*", "no file matches → look at what images/0 holds"),
+        ("0*.jpg", "no file matches → did you mean images/0/0.png"),
+        ("*.png", "patterns stand for TFRecords and Parquet files alone → leave out the quotes"),
+        ("gone[1].png", "no file matches"),
+        ("*.tfrecord", "no file matches; "),
+        ("*.parquet", "no file matches; "),
+        ("gone.tfrecord#bytes=0-9", "no such file or folder"),
+    ],
+)
+def test_a_pattern_that_names_nothing_is_an_error_before_anything_else(
+    given: str,
+    words: str,
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(pictures)
+    (tmp_path / "out").mkdir()
+    bundle = tmp_path / "not-asked-for"  # that none is there would be the next thing to be told
+    line = ["predict", f"images/0/{given}", "--bundle", str(bundle), "--output", str(tmp_path / "out/said.jsonl")]
+    assert main(line) == 3
+    said = " ".join(capsys.readouterr().err.split())
+    assert words in said and given in said, said
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_names_that_look_like_patterns_and_patterns_of_tables(
+    pictures: Path, bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    names = ("a[1].png", "b#2.png", "c*.png")
+    for name in names:
+        shutil.copy(pictures / "images/0/0.png", tmp_path / name)
+    data = pa.array([(pictures / f"images/{label}/1.png").read_bytes() for label in (3, 4)], pa.binary())
+    pq.write_table(pa.table({"image": data}), tmp_path / "x.parquet", compression="NONE", use_dictionary=False)
+    lines = predicted(bundles["classification"], tmp_path / "out", *(tmp_path / name for name in (*names, "*.parquet")))
+    assert [line["class"] for line in lines] == [0, 0, 0, 3, 4]
 
 
 def test_a_text_that_is_no_list_says_so(bundles: dict[str, Path], tmp_path: Path) -> None:
@@ -249,6 +294,9 @@ def test_object_storage_and_web_addresses(
             kinsight.storage.write_bytes(f"{bucket}/images/{name}", (pictures / "images" / name).read_bytes())
         (tmp_path / "list.txt").write_text(f"{bucket}/images/4/1.png\n{bucket}/images/gone.png\n")
         output = f"{bucket}/out/answers.jsonl"
+        for given in ("*.png", "images/0/[x].png", "*.tfrecord"):
+            with pytest.raises(DataError, match=r"no file matches|patterns stand for TFRecords"):
+                predicted(tmp_path / "not-asked-for", output, f"{bucket}/{given}")
         lines = predicted(bundles["classification"], output, f"{bucket}/images", tmp_path / "list.txt")
         assert [line.get("class") for line in lines] == [0, 4, 4, None]
         assert [entry.relative for entry in kinsight.storage.list_files(f"{bucket}/out")] == ["answers.jsonl"]

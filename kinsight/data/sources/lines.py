@@ -151,5 +151,5 @@ def _missing(address: Address) -> DataError:
     if address.is_local and address.parent.local_path.is_dir():
         names = [path.name for path in address.parent.local_path.iterdir()]
         near = difflib.get_close_matches(address.name, names, n=1)
-    hint = f"did you mean {near[0]}?" if near else "check the address"
+    hint = f"did you mean {address.local_path.with_name(near[0])}?" if near else "check the address"
     return DataError("data.list-missing", "there is no such list", field=str(address), remedy=hint)

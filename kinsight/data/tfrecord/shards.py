@@ -8,7 +8,7 @@ from kinsight import storage
 from kinsight.errors import DataError, StorageError
 from kinsight.storage import Address
 
-_WILD = "*?["
+WILD = "*?["
 _ENDINGS = ("tfrecord", "tfrecords", "tfrec")
 SIDECAR = ".idx"
 
@@ -36,7 +36,7 @@ def find_shards(path: str) -> list[Shard]:
     address = Address.parse(str(address.local_path.absolute())) if address.is_local else address
     if (found := storage.stat(address)) is not None:
         shards = [Shard(address, found.size, found.version, _sidecar_of(address))]
-    elif any(mark in address.path for mark in _WILD) and address.scheme not in ("http", "https"):
+    elif any(mark in address.path for mark in WILD) and address.scheme not in ("http", "https"):
         shards = _matching(address)
     else:
         raise _missing(address)
@@ -52,7 +52,7 @@ def find_shards(path: str) -> list[Shard]:
 
 def _matching(pattern: Address) -> list[Shard]:
     parts = pattern.path.split("/")
-    wild = next(number for number, part in enumerate(parts) if any(mark in part for mark in _WILD))
+    wild = next(number for number, part in enumerate(parts) if any(mark in part for mark in WILD))
     base = Address(
         pattern.scheme, pattern.container, "/".join(parts[:wild]) or "/" * pattern.is_local, pattern.endpoint
     )
