@@ -86,7 +86,8 @@ def fit(
                 "partition.diverged",
                 "the loss stays not finite, however low the rate",
                 field=f"fit.lr={plan.lr:g}",
-                remedy="set fit.precision to fp32; look for vectors of extreme length",
+                remedy="look for vectors of extreme length"
+                + ("" if plan.arithmetic.name == "fp32" else ", or set fit.precision to fp32"),
             )
         state = FitState(state.epoch, state.lr / 2, state.router, state.optimizer, state.losses)
         warn(

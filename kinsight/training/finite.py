@@ -11,8 +11,6 @@ from kinsight.metrics.blocks import all_finite
 from kinsight.parallel.collectives import rank
 from kinsight.training.prepared import Prepared
 
-_REMEDY = "lower optimizer.lr or set clip_norm; if precision is fp16, try bf16; checkpoints written before are intact"
-
 
 def stop_unless_finite_loss(loss: Tensor, stats: dict[str, Tensor], prepared: Prepared, batch: Batch) -> None:
     """Raises RunError, with what could help to find the cause, before the optimizer steps."""
@@ -27,7 +25,7 @@ def stop_unless_finite_loss(loss: Tensor, stats: dict[str, Tensor], prepared: Pr
         f"the loss is {value} at step {position.step} (epoch {position.epoch}, rank {rank()}); no step was taken; "
         f"{terms}; {_circumstances(prepared)}; {where}; "
         f"the batch began with {prepared.records.uri(int(batch.index_B[0]))}",
-        remedy=_REMEDY,
+        remedy=_remedy(prepared),
     )
 
 
@@ -39,7 +37,7 @@ def stop_unless_finite_weights(prepared: Prepared) -> None:
             "run.not-finite",
             f"weights are not finite after step {prepared.training.position.step}, which is not saved: "
             f"{', '.join(broken[:3])}; {_circumstances(prepared)}",
-            remedy=_REMEDY,
+            remedy=_remedy(prepared),
         )
 
 
@@ -51,8 +49,17 @@ def stop_unless_finite_outputs(emb_ND: Tensor, prepared: Prepared) -> None:
         "run.not-finite",
         f"validation after step {prepared.training.position.step}: the model's outputs are not finite (the training "
         f"diverged); {_circumstances(prepared)}",
-        remedy="lower optimizer.lr, add warm-up (schedule.warmup_steps), or set precision=fp32; checkpoints written "
-        "before are intact",
+        remedy=_remedy(prepared),
+    )
+
+
+def _remedy(prepared: Prepared) -> str:
+    """What may help, without what is so already."""
+    clip = "" if prepared.spec.clip_norm is not None else ", set clip_norm"
+    wider = {"fp16": ", or set precision to bf16 or fp32", "bf16": ", or set precision to fp32"}
+    return (
+        f"lower optimizer.lr{clip}, add warm-up (schedule.warmup_steps){wider.get(prepared.arithmetic.name, '')}; "
+        "checkpoints written before are intact"
     )
 
 

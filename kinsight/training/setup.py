@@ -11,6 +11,7 @@ from kinsight.data import (
     build_device_augment,
     build_sampler,
 )
+from kinsight.data.multi_hot import MultiHot
 from kinsight.evaluation.targets import Targets
 from kinsight.losses import build_objective
 from kinsight.models import (
@@ -186,7 +187,7 @@ def _introduce(prepared: Prepared, validation: Records | None) -> None:
     if isinstance(prepared.targets, LabelTargets):
         say(f"labels      {prepared.targets.words(prepared.records)}")
     if validation is not None:
-        say(f"validation  {len(validation):,} images of {validation.num_classes:,} classes, by {spec.validate_.metric}")
+        say(f"validation  {len(validation):,} images {_told_classes(spec, validation)}, by {spec.validate_.metric}")
     else:
         say("validation  none: no early stopping, and the last model counts as the best")
     say(f"network     {spec.model.backbone}, {weights:,} weights, at first {prepared.net.origin.source or 'random'}")
@@ -203,3 +204,12 @@ def _introduce(prepared: Prepared, validation: Records | None) -> None:
             f"schedule.warmup_steps={spec.schedule.warmup_steps}, but there {there}: the "
             f"learning rate never reaches optimizer.lr={spec.optimizer.lr}"
         )
+
+
+def _told_classes(spec: TrainSpec, records: Records) -> str:
+    """How many classes images show, or of how many labels anything is known: those learnt may be more."""
+    total, several = records.num_classes, spec.task == "multilabel"
+    found = int(((MultiHot(records).known_C if several else records.count_C) > 0).sum())
+    if found == total:
+        return f"of {total:,} classes"
+    return f"of which {found:,} of {total:,} labels are known" if several else f"of {found:,} of {total:,} classes"

@@ -81,6 +81,7 @@ def test_columns_that_one_side_lacks_are_told_by_name(
     assert "1 of 4 classes have no image" in said and ": yew" in said
     assert "count as unknown, not as absent, and are in no figure: cedar, yew" in said
     assert said.count("joker") == 1
+    assert "validation 24 images of which 2 of 4 labels are known, by map" in said
     told = json.loads((tmp_path / "run/run.json").read_text())["validation"]["metrics"]
     assert told["labels"] == 2
 
@@ -88,11 +89,18 @@ def test_columns_that_one_side_lacks_are_told_by_name(
 @pytest.mark.parametrize("task", ["classification", "multilabel", "metric"])
 def test_a_training_that_diverged_says_so(task: str, folder: Path, tmp_path: Path) -> None:
     further = {"optimizer": {"kind": "sgd", "lr": 1e25}, "schedule": {"warmup_steps": 0}, "steps": 1, "epochs": None}
+    further |= {"precision": "fp32"}
     ending = "-labels.csv" if task == "multilabel" else ".csv"
     lists = folder / f"train{ending}", folder / f"validation{ending}"
     with pytest.raises(RunError, match="validation after step 1: the model's outputs are not finite") as caught:
         train(settings(*lists, tmp_path / "run", task, **further))
-    assert "lower optimizer.lr" in (caught.value.remedy or "")
+    remedy = caught.value.remedy or ""
+    assert remedy.startswith("lower optimizer.lr, set clip_norm") and "precision" not in remedy
+    clipped = settings(*lists, tmp_path / "bf16", task, **further | {"precision": "bf16", "clip_norm": 1e30})
+    with pytest.raises(RunError, match="validation after step 1") as caught:
+        train(clipped)
+    remedy = caught.value.remedy or ""
+    assert "set precision to fp32" in remedy and "clip_norm" not in remedy
 
 
 def test_a_warm_up_nobody_set_fits_the_training(
