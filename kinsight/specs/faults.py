@@ -25,6 +25,8 @@ def explain(known: list[Setting], fault: dict[str, Any]) -> str:
             return f"{path}: {fault['loc'][-2]} has no such setting; it belongs to {union} {owners}"
         siblings = _siblings(known, path, fault["loc"])
         return f"{path}: no such setting{_nearest(path, siblings)}"
+    if kind == "model_attributes_type" and (union := _union_at(known, path, value)):
+        return union
     if kind == "missing" or (value is None and kind.endswith("_type")):
         return f"{path}: is needed{_help_of(known, path)}"
     if kind == "union_tag_invalid":
@@ -126,6 +128,33 @@ def _siblings(known: list[Setting], path: str, location: tuple[str | int, ...]) 
     near = same_arm or [s.name for s in known if s.name.startswith(f"{above}." if above else "")]
     tops = [s.path[0] for s in known] if not above else []
     return list(dict.fromkeys([*near, *tops]))
+
+
+def no_value(shown: str, group: str, known: list[Setting]) -> SpecError | None:
+    """The error for a flag that names a whole group of settings; None where there is no such group."""
+    inner = [setting for setting in known if setting.name.startswith(f"{group}.")]
+    if not inner:
+        return None
+    tag = _tag_of(known, group)
+    first = next((setting for setting in inner if setting.required), tag or inner[0])
+    flag = f"--{first.name.replace('_', '-')}"
+    remedy = f"choose {flag}: {', '.join(first.tag_of)}" if first.tag_of else f"give its settings each, as {flag}"
+    return SpecError("spec.group", "is a group of settings, without a value of its own", field=shown, remedy=remedy)
+
+
+def _union_at(known: list[Setting], path: str, value: Any) -> str | None:
+    """What a group of several kinds may be, where `value` was given instead; None for another setting, or a lack."""
+    tag = _tag_of(known, path)
+    needed = any(setting.required for setting in known if setting.name.startswith(f"{path}."))
+    if tag is None or tag.tag_of is None or (value is None and needed):
+        return None
+    shown = "null" if value is None else repr(value)
+    or_null = ", or null" if tag.optional else ""
+    return f"{path}={shown}: must be a mapping of settings{or_null}; {tag.path[-1]} chooses: {', '.join(tag.tag_of)}"
+
+
+def _tag_of(known: list[Setting], group: str) -> Setting | None:
+    return next((setting for setting in known if setting.tag_of and ".".join(setting.path[:-1]) == group), None)
 
 
 def unknown_name(shown: str, name: str, names: list[str]) -> SpecError:

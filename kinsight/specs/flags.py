@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from kinsight.errors import SpecError
 from kinsight.specs.base import Spec
-from kinsight.specs.faults import explain, unknown_name
+from kinsight.specs.faults import explain, no_value, unknown_name
 from kinsight.specs.fields import Setting, settings
 
 Words = list[str]
@@ -50,7 +50,9 @@ def parse(known: list[Setting], words: Words) -> dict[tuple[str, ...], Any]:
         if name.startswith("no_") and name not in by_name and name[3:] in by_name and not equals:
             name, equals, value = name[3:], "=", "false"
         if name not in by_name:
-            raise unknown_name(f"--{text}", name, list(by_name))
+            raise no_value(f"--{text}", name.removeprefix("no_"), known) or unknown_name(
+                f"--{text}", name, list(by_name)
+            )
         setting = by_name[name]
         taken = [value] if equals else _values(setting, words[position:])
         position += 0 if equals else len(taken)

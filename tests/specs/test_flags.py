@@ -230,3 +230,19 @@ def test_a_key_given_twice_is_refused_where_it_stands():
 def test_an_empty_needed_value_is_a_missing_one():
     with pytest.raises(SpecError, match="output: is needed"):
         resolve(TrainSpec, ["--data.train.path", "x"], {"output": None})
+
+
+def test_a_whole_group_is_no_setting_and_says_what_to_choose():
+    for word in ("null", "off", "none"):
+        text = fault("--data.augment", word)
+        assert "--data.augment: is a group of settings" in text
+        assert "choose --data.augment.kind: photo, symbol, light, none" in text
+    assert "choose --data.augment.kind" in fault("--no-data.augment")
+    assert "choose --loss.kind: softmax" in fault("--loss", "null")
+    assert "as --model.backbone" in fault("--model", "off") and "as --data.train.path" in fault("--data.train", "l.txt")
+    for value, shown in ((None, "null"), ("none", "'none'")):
+        text = fault(base={"data": {"augment": value}})
+        assert text == f"data.augment={shown}: must be a mapping of settings; kind chooses: photo, symbol, light, none"
+    assert "or null; format chooses: image-list" in fault(base={"data": {"validation": "v.txt"}})
+    with pytest.raises(SpecError, match=r"^data\.train: is needed$"):
+        resolve(TrainSpec, ["--output", "o"], {"data": {"train": None}})
