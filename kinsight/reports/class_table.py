@@ -59,7 +59,8 @@ def class_table_section(found: Classified) -> str:
     if found.chosen is not None and found.chosen.few:
         note += f" {len(found.chosen.few):,} labels with few images share one threshold."
     if found.chosen is not None and found.chosen.kept:
-        note += f" {len(found.chosen.kept):,} labels of which nothing is known here keep theirs, moved with the temperature."
+        kept = f"{len(found.chosen.kept):,} labels of which nothing is known here"
+        note += f" {kept} keep theirs, moved with the temperature."
     if len(rows) > MOST_ROWS:
         note += f" {len(rows) - MOST_ROWS:,} more stand in per_class.csv."
     drawn = table(columns, shown[:_OPEN], numbers=numbers)
