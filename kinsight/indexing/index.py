@@ -246,14 +246,13 @@ class Index:
         wanted = min(structure.num_candidates(k) + 1, len(self))  # one more: the row left out may be among them
         wanted = min(wanted * effort, len(self))
         if isinstance(structure, Learned):
-            return self._looked_through(structure, asked, k, wanted, effort)
+            return self._by_lists(structure, asked, k, wanted, effort)
         row_MN = torch.from_numpy(structure.candidates(asked.ready_MD, wanted, effort, self._live))
         row_MN = torch.where(row_MN == asked.exclude_M[:, None], -1, row_MN)
         return self._gallery.rescore(asked.query_MD, row_MN, k)
 
-    def _looked_through(
-        self, learned: Learned, asked: "_Asked", k: int, wanted: int, effort: int
-    ) -> tuple[Tensor, Tensor]:
+    def _by_lists(self, learned: Learned, asked: "_Asked", k: int, wanted: int, effort: int) -> tuple[Tensor, Tensor]:
+        """What learned lists propose, put into order by the full vectors where that is still to be done."""
         leaves_out = bool((asked.exclude_M >= 0).any())
         if learned.is_exact and not leaves_out:
             return learned.nearest(asked.ready_MD, k, effort, self._live)

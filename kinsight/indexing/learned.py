@@ -193,9 +193,8 @@ class Learned(Structure):
         weight_LR, bias_L = router.weight.detach(), router.bias.detach() - self._log_size_L
         self._scores = ListScores(weight_LR, bias_L, self.partition.clusters.centre_LD.mean(0))
         centre_LR = self.partition.clusters.centre_LD
-        self._place_L = (
-            centre_LR[:, centre_LR.var(0).argmax()].argsort().argsort()
-        )  # of lists along an axis on which they differ
+        along_L = centre_LR[:, centre_LR.var(0).argmax()]  # the axis on which lists differ most
+        self._place_L = along_L.argsort().argsort()
         if self.settings.routing == "graph":
             length = float(centre_LR.square().sum(1).mean().sqrt())
             self.graph = ListGraph(weight_LR, bias_L, length)
