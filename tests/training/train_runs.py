@@ -118,6 +118,8 @@ def _main(words: list[str], log: str, environment: dict[str, str], before: Calla
     os.setpgid(0, 0)
     os.environ.clear()  # the server of the forks has the environment of whoever started it
     os.environ.update(environment | {"OMP_NUM_THREADS": "1"})
+    # and its signals that are held back: SIGINT, where a loader of remote images started it
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     stream = os.open(log, os.O_WRONLY | os.O_APPEND)
     os.dup2(stream, 1)
     os.dup2(stream, 2)
