@@ -88,8 +88,10 @@ class ListGraph:
         graph.hnsw.efConstruction = _CANDIDATES
         threads = faiss.omp_get_max_threads()
         faiss.omp_set_num_threads(1)  # threads that insert side by side see each other's links by chance
-        graph.add(np.column_stack([list_LC, rest_L]).astype(np.float32))
-        faiss.omp_set_num_threads(threads)
+        try:
+            graph.add(np.column_stack([list_LC, rest_L]).astype(np.float32))
+        finally:
+            faiss.omp_set_num_threads(threads)
         return graph, math.sqrt(square_L.max())
 
     def _ready(self, routed_BR: Tensor) -> np.ndarray:
